@@ -1,0 +1,1 @@
+"""The auditor: subjects, evidence, scorecard, gate and reports."""

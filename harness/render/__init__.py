@@ -1,0 +1,1 @@
+"""Renderers of a scorecard: each turns the same data into one format."""

@@ -1,0 +1,1 @@
+"""Adapters that make an implementation auditable."""
