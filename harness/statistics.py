@@ -1,0 +1,172 @@
+"""Fair comparison of speeds: interleaved arms, raw timings kept, bootstrap intervals of ratios.
+
+On a shared machine an absolute time means little; a ratio of times taken side by side does. Hence:
+
+- the arms run in one process, in a new random order every round, so that drift and order hit all of them alike;
+- the baseline takes part twice. The ratio of the two (A/A) must straddle 1.0, or the run cannot tell a difference;
+- a speed-up is the ratio of median times, and its interval resamples whole rounds (paired bootstrap), because
+  what disturbs one arm of a round disturbs its neighbours.
+"""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from harness.errors import AuditError
+
+RESAMPLES = 2000
+MINIMUM_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate with the ends of its confidence interval (same unit)."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float = 0.95
+
+    def straddles(self, value: float) -> bool:
+        """Return whether `value` lies inside the interval, ends included."""
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One competitor: `run` does the timed work once; `settings` is printed beside its figures."""
+
+    name: str
+    run: Callable[[], object]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Speed of `candidate` relative to `baseline` (above 1: the candidate is faster) and the A/A control."""
+
+    baseline: str
+    candidate: str
+    speedup: Interval
+    control: Interval
+
+    @property
+    def sound(self) -> bool:
+        """Whether the A/A control straddles 1.0, so that the run can be trusted."""
+        return self.control.straddles(1.0)
+
+
+def interleave(arms: Sequence[Arm], rounds: int, warmup: int = 1, seed: int = 0) -> dict[str, list[float]]:
+    """Time every arm once a round, in an order drawn anew each round.
+
+    Returns the raw times in seconds per arm, in round order. The garbage collector is off while timing.
+
+    Raises:
+        AuditError: two arms share a name, or there are fewer than `MINIMUM_ROUNDS` rounds.
+    """
+    if len({arm.name for arm in arms}) != len(arms):
+        raise AuditError("two arms of a timing share one name; give each arm its own")
+    if rounds < MINIMUM_ROUNDS:
+        raise AuditError(f"{rounds} rounds are too few for an interval; use at least {MINIMUM_ROUNDS}")
+    order = random.Random(seed)
+    for arm in arms:
+        for _ in range(warmup):
+            arm.run()
+    times: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for arm in order.sample(list(arms), len(arms)):
+                started = time.perf_counter()
+                arm.run()
+                times[arm.name].append(time.perf_counter() - started)
+            gc.collect()
+    finally:
+        if collecting:
+            gc.enable()
+    return times
+
+
+def ratio_interval(
+    numerator: Sequence[float], denominator: Sequence[float], confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return median(numerator) / median(denominator) with a paired percentile bootstrap interval.
+
+    Entry i of both sequences comes from round i. The percentile method (Efron & Tibshirani 1993, chapter 13) is
+    used because the median of a small sample is too discrete for the corrections of BCa.
+
+    Raises:
+        AuditError: the lengths differ, there are too few rounds, or a time is not finite and positive.
+    """
+    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    if top.shape != bottom.shape or top.ndim != 1 or top.size < MINIMUM_ROUNDS:
+        raise AuditError(f"a paired ratio needs two series of at least {MINIMUM_ROUNDS} rounds and of one length")
+    if not (np.isfinite(top).all() and np.isfinite(bottom).all() and (top > 0).all() and (bottom > 0).all()):
+        raise AuditError("a time is zero, negative or not finite; the clock or the arm is broken")
+
+    def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.asarray(np.median(a, axis=axis) / np.median(b, axis=axis))
+
+    value = float(statistic(top, bottom))
+    if np.ptp(top) == 0 and np.ptp(bottom) == 0:
+        return Interval(value, value, value, confidence)
+    result = stats.bootstrap(
+        (top, bottom),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high), confidence)
+
+
+def compare(
+    baseline: Arm, candidates: Sequence[Arm], rounds: int, warmup: int = 1, seed: int = 0
+) -> tuple[list[Comparison], dict[str, list[float]]]:
+    """Time `candidates` against `baseline` in one interleaved run, with the baseline again as A/A control.
+
+    Returns one comparison a candidate, and the raw times in seconds per arm.
+    """
+    again = Arm(f"{baseline.name} (again)", baseline.run, baseline.settings)
+    times = interleave([baseline, again, *candidates], rounds, warmup, seed)
+    control = ratio_interval(times[baseline.name], times[again.name], seed=seed)
+    comparisons = [
+        Comparison(
+            baseline.name,
+            candidate.name,
+            ratio_interval(times[baseline.name], times[candidate.name], seed=seed),
+            control,
+        )
+        for candidate in candidates
+    ]
+    return comparisons, times
+
+
+def paired_difference(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Interval:
+    """Return mean(after - before) over documents with a paired 95 % bootstrap interval (unit of the input).
+
+    Raises:
+        AuditError: the lengths differ, there are fewer than two documents, or a value is not finite.
+    """
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1 or first.size < 2:
+        raise AuditError("a paired difference needs two series of one length and at least two documents")
+    difference = second - first
+    if not np.isfinite(difference).all():
+        raise AuditError("a paired difference holds NaN or infinity; look at the documents it came from")
+    value = float(difference.mean())
+    if np.ptp(difference) == 0:
+        return Interval(value, value, value)
+    result = stats.bootstrap(
+        (difference,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

@@ -1,0 +1,91 @@
+"""Timing statistics: intervals cover what they should, order is random, and bad series are refused."""
+
+import time
+
+import numpy as np
+import pytest
+
+from harness.errors import AuditError
+from harness.statistics import Arm, Interval, compare, interleave, paired_difference, ratio_interval
+
+
+def test_every_arm_runs_once_a_round_in_changing_order():
+    calls: list[str] = []
+    arms = [Arm(name, lambda name=name: calls.append(name)) for name in "abc"]
+    times = interleave(arms, rounds=20, warmup=2, seed=3)
+    assert {name: len(series) for name, series in times.items()} == {"a": 20, "b": 20, "c": 20}
+    rounds = [tuple(calls[i : i + 3]) for i in range(6, len(calls), 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_interval_covers_the_true_ratio_about_95_percent_of_the_time():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(60):
+        noise = rng.lognormal(0, 0.1, size=(2, 31))
+        covered += ratio_interval(3.0 * noise[0], noise[1], seed=seed).straddles(3.0)
+    assert covered >= 52  # a binomial with p = 0.95 falls below 52 of 60 less than once in 300 runs
+
+
+def test_shared_disturbance_cancels_in_pairs():
+    disturbance = np.linspace(1, 9, 15)
+    interval = ratio_interval(2 * disturbance, disturbance)
+    assert interval.value == pytest.approx(2.0)
+    assert interval.low == pytest.approx(2.0)
+    assert interval.high == pytest.approx(2.0)
+
+
+def test_constant_times_give_a_point():
+    assert ratio_interval([2.0] * 6, [1.0] * 6) == Interval(2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "fragment"),
+    [
+        ([1.0] * 4, [1.0] * 4, "at least 5 rounds"),
+        ([1.0] * 6, [1.0] * 5, "one length"),
+        ([1.0] * 5 + [float("nan")], [1.0] * 6, "not finite"),
+        ([1.0] * 6, [1.0] * 5 + [0.0], "zero"),
+    ],
+)
+def test_unusable_series_are_refused(numerator, denominator, fragment):
+    with pytest.raises(AuditError, match=fragment):
+        ratio_interval(numerator, denominator)
+
+
+def test_too_few_rounds_and_twin_names_are_refused():
+    with pytest.raises(AuditError, match="too few"):
+        interleave([Arm("a", lambda: None)], rounds=1)
+    with pytest.raises(AuditError, match="share one name"):
+        interleave([Arm("a", lambda: None), Arm("a", lambda: None)], rounds=9)
+
+
+def test_compare_reports_speedup_and_control(monkeypatch):
+    """A clock that only the arms advance: the slow arm takes 4 s and the fast one 1 s, with a little jitter."""
+    clock = {"now": 0.0}
+    jitter = np.random.default_rng(1)
+
+    def takes(seconds: float) -> None:
+        clock["now"] += seconds * jitter.uniform(0.95, 1.05)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
+    slow = Arm("slow", lambda: takes(4.0), {"threads": "1"})
+    comparisons, times = compare(slow, [Arm("fast", lambda: takes(1.0))], rounds=15)
+    (comparison,) = comparisons
+    assert (comparison.baseline, comparison.candidate) == ("slow", "fast")
+    assert 3.6 < comparison.speedup.low <= comparison.speedup.value <= comparison.speedup.high < 4.4
+    assert set(times) == {"slow", "slow (again)", "fast"}
+    assert comparison.sound
+    assert 0.9 < comparison.control.value < 1.1
+
+
+def test_paired_difference():
+    interval = paired_difference([1.0, 2.0, 3.0, 4.0], [2.0, 3.5, 4.0, 5.5])
+    assert interval.value == pytest.approx(1.25)
+    assert 1.0 <= interval.low <= interval.value <= interval.high <= 1.5
+    assert paired_difference([1.0, 2.0], [2.0, 3.0]) == Interval(1.0, 1.0, 1.0)
+    with pytest.raises(AuditError, match="at least two documents"):
+        paired_difference([1.0], [2.0])
+    with pytest.raises(AuditError, match="NaN"):
+        paired_difference([1.0, float("nan")], [2.0, 3.0])
