@@ -1,0 +1,332 @@
+"""What an implementation must offer to be audited: small typed operations, grouped into capabilities.
+
+A *subject* is any object with a `declaration`. It implements the capabilities that it has and leaves out the rest;
+a check asks for what it needs with `require(subject, Capability)`, and a missing capability makes that check
+*not applicable*: never passed, never failed. The suites hold a subject to what it declares.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+
+from harness.errors import AuditError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from jaxtyping import Float, Float32, Int8, UInt8
+    from torch import Tensor, nn
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+TieRule = Literal["half_even", "half_up", "away_from_zero", "strictly_greater", "at_least"]
+ENTRY_POINT_GROUP = "bitnet_audit.subjects"
+BUILTIN_SUBJECTS = {"bitnet": "harness.subjects.bitnet:BitnetSubject"}
+
+
+class NotApplicable(Exception):  # noqa: N818 - a verdict about a check, not an error
+    """The subject does not have the capability that a check needs."""
+
+
+# --------------------------------------------------------------------------- what a subject declares
+
+
+@dataclass(frozen=True)
+class WeightVariant:
+    """One way in which a subject turns a weight into ternary codes and scales.
+
+    `tau` times mean(abs(weight)) is the threshold at or below which a code is 0 (its floor, for rules that search);
+    None where the rule has no such number. `tie_rule` says what happens exactly on the boundary between 0 and 1:
+    a rounding rule (half_even, half_up, away_from_zero) or a comparison (strictly_greater: the tie gives 0;
+    at_least: the tie gives 1). `second_moment` says that the variant takes the inputs' E[x^2] into account.
+    """
+
+    rule: str
+    granularity: Literal["tensor", "channel", "group"]
+    group_size: int | None
+    tau: float | None
+    tie_rule: TieRule
+    scale_rule: Literal["absmean", "least_squares"]
+    second_moment: bool
+
+    @property
+    def id(self) -> str:
+        """A short name for test ids and tables, such as `threshold-channel` or `absmean-group128`."""
+        return f"{self.rule}-{self.granularity}{self.group_size or ''}"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a subject says about itself; the suites hold it to this.
+
+    `activation_range` is the closed range of activation codes (None: activations stay floating point);
+    `source_root` is the directory of its Python sources, for the checks of code quality (None: not offered).
+    """
+
+    name: str
+    version: str
+    variants: tuple[WeightVariant, ...] = ()
+    codecs: tuple[str, ...] = ()
+    ste: Literal["identity", "clipped"] = "identity"
+    scale_convention: Literal["multiply", "divide"] = "multiply"
+    activation_range: tuple[int, int] | None = None
+    source_root: Path | None = None
+
+
+# --------------------------------------------------------------------------- what its operations return
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """Ternary codes with their scales: (1, 1) per tensor, (out, 1) per channel, (out, ceil(in/group)) per group."""
+
+    codes: Int8[Tensor, "out in"]
+    scale: Float[Tensor, "rows groups"]
+
+
+@dataclass(frozen=True)
+class PerplexityFigures:
+    """Perplexity over a set of documents; log-likelihoods are natural logarithms, one per document, in order."""
+
+    tokens: int
+    words: int
+    bytes: int
+    loglikelihoods: tuple[float, ...]
+    token_perplexity: float
+    word_perplexity: float
+    byte_perplexity: float
+    bits_per_byte: float
+    next_token_accuracy: float
+
+
+@dataclass(frozen=True)
+class CompressionOutcome:
+    """The two artefacts of a compression and the result that the subject recorded (JSON values)."""
+
+    packed: Path
+    dequantized: Path
+    result: Mapping[str, JSON]
+
+
+# --------------------------------------------------------------------------- capabilities
+
+
+@runtime_checkable
+class Subject(Protocol):
+    """Anything that can be audited."""
+
+    @property
+    def declaration(self) -> Declaration:
+        """Name, version and what the suites may hold this subject to."""
+        ...
+
+
+@runtime_checkable
+class QuantizesWeights(Protocol):
+    """Turns a floating-point weight into ternary codes and back."""
+
+    def quantize_weight(
+        self,
+        weight: Float[Tensor, "out in"],
+        variant: WeightVariant,
+        second_moment: Float[Tensor, " in"] | None = None,
+    ) -> QuantizedWeight:
+        """Quantize one weight; raises on NaN, infinity, an empty or a non-2-D weight."""
+        ...
+
+    def dequantize(self, quantized: QuantizedWeight, variant: WeightVariant) -> Float[Tensor, "out in"]:
+        """The weight that the codes and scales stand for, in float32."""
+        ...
+
+
+@runtime_checkable
+class QuantizesActivations(Protocol):
+    """Quantizes activations to integers, one scale per token."""
+
+    def quantize_activation(
+        self, x: Float[Tensor, "... features"]
+    ) -> tuple[Int8[Tensor, "... features"], Float32[Tensor, "... 1"]]:
+        """Codes and scales with x ~ codes * scale (whatever the subject's internal convention)."""
+        ...
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """Stores ternary codes in fewer bytes than one per weight, exactly."""
+
+    def pack(self, codes: Int8[Tensor, "out in"], codec: str) -> UInt8[Tensor, "rows bytes"]:
+        """Pack codes; raises on a code outside {-1, 0, 1} and on an unknown codec."""
+        ...
+
+    def unpack(self, packed: UInt8[Tensor, "rows bytes"], codec: str, width: int) -> Int8[Tensor, "out in"]:
+        """Unpack codes of the given width; raises on bytes that no codes pack to."""
+        ...
+
+
+@runtime_checkable
+class TrainsLinear(Protocol):
+    """Offers a linear layer that trains through the quantizer by a straight-through estimator."""
+
+    def training_linear(
+        self,
+        weight: Float[Tensor, "out in"],
+        bias: Float[Tensor, " out"] | None,
+        variant: WeightVariant,
+        quantize: bool = True,
+    ) -> nn.Module:
+        """A module with the latent parameter `.weight` and `.bias`; `quantize=False` gives the plain linear map."""
+        ...
+
+
+@runtime_checkable
+class InfersLinear(Protocol):
+    """Offers a linear layer that runs on stored ternary codes."""
+
+    def inference_linear(
+        self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None, variant: WeightVariant
+    ) -> nn.Module:
+        """A module that computes what the training layer computes in evaluation."""
+        ...
+
+
+@runtime_checkable
+class MeasuresPerplexity(Protocol):
+    """Measures the perplexity of a causal language model."""
+
+    def perplexity(
+        self, model: Any, tokenizer: Any, documents: Sequence[str], context_length: int, batch_size: int
+    ) -> PerplexityFigures:
+        """Rolling log-likelihood of each document; raises on an empty set and on an empty document."""
+        ...
+
+
+@runtime_checkable
+class CompressesModels(Protocol):
+    """Compresses a whole causal language model into a packed and a dequantized artefact."""
+
+    def compress(self, model_folder: Path, out: Path, overrides: Mapping[str, str]) -> CompressionOutcome:
+        """Compress a Hugging Face folder into `out`; overrides are configuration fields as text."""
+        ...
+
+    def load_packed(self, path: Path) -> tuple[Any, Any]:
+        """Reload a packed artefact: (model, tokenizer)."""
+        ...
+
+    def load_trainable(self, path: Path) -> nn.Module:
+        """The trainable (straight-through) form of a packed artefact."""
+        ...
+
+    def quantized_weights(self, path: Path) -> Mapping[str, QuantizedWeight]:
+        """The codes and scales stored in a packed artefact, by layer name."""
+        ...
+
+    def layer_plan(self, model: Any) -> Sequence[tuple[str, bool, str]]:
+        """For each parameter-carrying module of a model: (name, quantized, reason)."""
+        ...
+
+
+@runtime_checkable
+class Configures(Protocol):
+    """Resolves and validates a configuration."""
+
+    def configure(self, parameters: int, **user: Any) -> Mapping[str, Any]:
+        """Every setting, resolved for a model with that many unique parameters; the user's values win."""
+        ...
+
+    def reject(self, **user: Any) -> None:
+        """Validate the user's values only; raises where one of them is not allowed."""
+        ...
+
+
+@runtime_checkable
+class Calibrates(Protocol):
+    """Collects activation statistics for calibration."""
+
+    def second_moments(
+        self, model: Any, tokenizer: Any, text: str, samples: int, tokens: int, seed: int
+    ) -> Mapping[str, Float[Tensor, " in"]]:
+        """E[x_j^2] of each input feature of each layer that would be quantized, by layer name."""
+        ...
+
+
+@runtime_checkable
+class RunsCommand(Protocol):
+    """Has a command line of its own."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words that start it, such as (sys.executable, "-m", "bitnet")."""
+        ...
+
+
+CapabilityT = TypeVar("CapabilityT")
+
+
+def require(subject: Subject, capability: Callable[..., CapabilityT]) -> CapabilityT:
+    """The subject, seen as something with that capability; raises NotApplicable where it lacks it."""
+    # Typed as a callable because type checkers reject a Protocol where a concrete `type[T]` is asked for.
+    if not isinstance(subject, cast("type[CapabilityT]", capability)):
+        raise NotApplicable(f"{subject.declaration.name} does not offer {getattr(capability, '__name__', capability)}")
+    return subject
+
+
+# --------------------------------------------------------------------------- loading
+
+
+def load_subject(spec: str) -> Subject:
+    """Load a subject by name (built in, or an entry point in the group `bitnet_audit.subjects`) or from a file.
+
+    A file is written `path/to/file.py:factory`, where `factory` is a class or a function without arguments.
+    Raises AuditError, in one sentence, when the spec names nothing, cannot be imported or gives no subject.
+    """
+    module, attribute = _resolve(spec)
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise AuditError(f"subject {spec!r}: {module.__name__} has no callable {attribute!r}; name a class or function")
+    subject = _guarded(spec, "could not be made", factory)
+    if not isinstance(subject, Subject) or not isinstance(subject.declaration, Declaration):
+        raise AuditError(f"subject {spec!r} has no `declaration`; give it one of type harness.subject.Declaration")
+    return subject
+
+
+def _resolve(spec: str) -> tuple[ModuleType, str]:
+    location, separator, attribute = spec.rpartition(":")
+    if separator and location.endswith(".py"):
+        return _module_from_file(spec, Path(location)), attribute
+    registered = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    target = (registered | BUILTIN_SUBJECTS).get(spec)
+    if target is None:
+        known = ", ".join(sorted(registered | BUILTIN_SUBJECTS))
+        raise AuditError(f"unknown subject {spec!r}; known are {known}, or write path/to/file.py:factory")
+    name, _, attribute = target.partition(":")
+    return _guarded(spec, "could not be imported", lambda: importlib.import_module(name)), attribute
+
+
+def _module_from_file(spec: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise AuditError(f"subject {spec!r}: there is no file {path}; check the path before the colon")
+    name = f"bitnet_audit_subject_{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:  # pragma: no cover - a .py file always has a loader
+        raise AuditError(f"subject {spec!r}: {path} is not a Python module")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module  # dataclasses and pickling look modules up by name
+    loader = module_spec.loader
+    _guarded(spec, "could not be imported", lambda: loader.exec_module(module))
+    return module
+
+
+ResultT = TypeVar("ResultT")
+
+
+def _guarded(spec: str, what: str, action: Callable[[], ResultT]) -> ResultT:
+    try:
+        return action()
+    except Exception as error:
+        raise AuditError(f"subject {spec!r} {what}: {type(error).__name__}: {error}; fix it or name another") from error
