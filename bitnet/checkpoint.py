@@ -1,0 +1,153 @@
+"""Files that are either complete or absent: temporary siblings, synced and renamed; JSON and digests beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from bitnet.errors import BitnetError
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Gives an empty temporary folder beside `path` that takes the place of `path` when the block ends well.
+
+    Whatever stood at `path` stays until then and comes back if the exchange fails. When the block raises, the
+    temporary folder and every parent folder made for it are removed. A full disk, a read-only place or a file at
+    `path` raises `BitnetError`.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_dir():
+        raise BitnetError(f"{path} is a file, not a folder: choose another output folder.")
+    with _temporary_sibling(target) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for entry in sorted(temporary.rglob("*")):
+            _sync(entry)
+        _sync(temporary)
+        _exchange(temporary, target)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, to be written in the block; it is renamed to `path` when that ends well.
+
+    Cleans up and raises as `atomic_directory` does; a folder at `path` raises `BitnetError`.
+    """
+    target = path.resolve()
+    if target.is_dir():
+        raise BitnetError(f"{path} is a folder, not a file: choose another output file.")
+    with _temporary_sibling(target) as temporary:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits; `BitnetError` when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BitnetError(f"Cannot read {path} ({error.strerror}): check that the file is complete.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented UTF-8 JSON, atomically; NaN and infinity are not JSON and raise `BitnetError`."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise BitnetError(f"Cannot write {path}: the record holds NaN or infinity ({error}).") from error
+    with atomic_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; `BitnetError` when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BitnetError(f"Cannot read {path} ({error.strerror}): check that the folder is complete.") from error
+    except ValueError as error:
+        raise BitnetError(f"{path} is not valid JSON ({error}): write it again.") from error
+
+
+@contextlib.contextmanager
+def _temporary_sibling(target: Path) -> Iterator[Path]:
+    """A free name beside `target`, whose parents exist inside the block; tidies up and translates failed writes."""
+    temporary = _free_name(target)
+    made: list[Path] = []
+    try:
+        for parent in [p for p in reversed(target.parents) if not p.exists()]:
+            parent.mkdir()
+            made.append(parent)
+        yield temporary
+    except BaseException as error:
+        _remove(temporary)
+        for parent in reversed(made):
+            with contextlib.suppress(OSError):  # another process has put something there
+                parent.rmdir()
+        reason = _failed_write(error, (temporary, target))
+        if reason is None:
+            raise
+        raise BitnetError(f"Cannot write {target} ({reason}): choose a place with room and write access.") from error
+
+
+def _failed_write(error: BaseException, outputs: tuple[Path, ...]) -> str | None:
+    """Why an output could not be written, or None when `error` is about something else (such as an input)."""
+    if isinstance(error, SafetensorError) and "I/O error" in str(error):
+        return str(error).rpartition("I/O error: ")[2]
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    if error.filename is None:  # a write to an open file
+        return error.strerror
+    concerned = Path(os.fsdecode(error.filename))
+    ours = any(concerned.is_relative_to(output) or concerned in output.parents for output in outputs)
+    return error.strerror if ours else None
+
+
+def _exchange(temporary: Path, target: Path) -> None:
+    """Renames `temporary` to `target`; a folder cannot be renamed over a full one, so the old one steps aside first."""
+    if not target.exists():
+        temporary.rename(target)
+    else:
+        aside = _free_name(target)
+        target.rename(aside)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            aside.rename(target)
+            raise
+        _remove(aside)
+    _sync(target.parent)
+
+
+def _free_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Flushes a file or folder to the disk, so that the rename never becomes durable before the content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
