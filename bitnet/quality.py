@@ -13,7 +13,7 @@ EXPLANATIONS = {
     "accuracy_drop": "relative drop of next-token accuracy from the full-precision model",
     "compression_ratio": "FP32 bytes of the model over the bytes of all files needed to reload the packed one",
     "gradient_flow": "fraction of the artefact's quantized layers whose latent weight gets a finite, non-zero gradient",
-    "dequantization": "fraction of the FP16 artefact's quantized weights equal to half(scale * codes) of the packed one",
+    "dequantization": "fraction of the FP16 model's quantized weights equal to half(scale * codes) of the packed one",
     "agreement": "fraction of positions where both artefacts choose the same next token, activations in floating point",
     "finiteness": "NaN or infinite values in the tensors and logits of both artefacts",
 }
