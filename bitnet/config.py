@@ -1,0 +1,227 @@
+"""Phase 4 settings: validated, frozen, and adapted to the size of the model."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bitnet.errors import BitnetError
+
+SizeClass = Literal["tiny", "small", "medium", "large"]
+Rule = Literal["threshold", "absmean", "optimal"]
+Granularity = Literal["tensor", "channel", "group"]
+Codec = Literal["int8", "2bit", "base3"]
+
+
+class SizeSettings(NamedTuple):
+    """What the size-adaptive table gives one size class."""
+
+    sparsity_threshold: float
+    """tau, in units of mean|W|."""
+    compression_target: float
+    """FP32 bytes over packed bytes of the whole model."""
+    quality: str
+
+
+SIZE_TABLE: Mapping[SizeClass, SizeSettings] = MappingProxyType(
+    {
+        "tiny": SizeSettings(0.05, 6.0, "conservative"),
+        "small": SizeSettings(0.10, 8.0, "standard"),
+        "medium": SizeSettings(0.15, 10.0, "aggressive"),
+        "large": SizeSettings(0.20, 12.0, "maximum"),
+    }
+)
+
+
+def size_class(parameters: int) -> SizeClass:
+    """Size class of a model with this many unique parameters (tied ones counted once).
+
+    The upper bounds are exclusive: 50 million parameters are already "small".
+
+    Raises:
+        BitnetError: if there is not at least one parameter.
+    """
+    if parameters < 1:
+        raise BitnetError(f"a model with {parameters} parameters has no size class; pass a count of at least 1.")
+    if parameters < 50_000_000:
+        return "tiny"
+    if parameters < 500_000_000:
+        return "small"
+    if parameters < 2_000_000_000:
+        return "medium"
+    return "large"
+
+
+_Count = Annotated[int, Field(ge=1)]
+_Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+_File = Annotated[Path, Field(strict=False)]
+
+
+class Phase4Config(BaseModel):
+    """Every setting of Phase 4; `None` in a size-adaptive field means "take it from `SIZE_TABLE`".
+
+    Values are checked strictly (no text for numbers, no booleans for counts); `model_fields_set` holds
+    the names that the user gave.
+
+    Raises:
+        BitnetError: naming the key, the value and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    quantization_bits: Annotated[float, Field(ge=1.58, le=1.58)] = 1.58
+    rule: Rule = "optimal"
+    granularity: Granularity = "channel"
+    group_size: _Count = 128
+    """Input features that share a scale; used by granularity "group" only."""
+    sparsity_threshold: _Fraction | None = None
+    """tau, in units of mean|W|."""
+    compression_target: Annotated[float, Field(ge=1.0)] | None = None
+    codec: Codec = "2bit"
+    embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
+    activation_bits: Literal[8] | None = 8
+    """None keeps activations in floating point."""
+
+    calibration_samples: _Count = 1000
+    calibration_tokens: Annotated[int, Field(ge=2)] = 128
+    """Tokens in each sample."""
+    calibration_text: _File | None = None
+    evaluation_text: _File | None = None
+    context_length: Annotated[int, Field(ge=2)] = 512
+    evaluation_tokens: _Count | None = None
+    """Upper bound on scored tokens; None scores the whole text."""
+    batch_size: _Count = 4
+
+    max_accuracy_drop: _Fraction = 0.10
+    fine_tune_trigger: Annotated[float, Field(ge=0.0)] = 0.05
+    """Relative perplexity increase above which recovery starts."""
+    fine_tune_lr: Annotated[float, Field(gt=0.0)] = 1e-5
+    grokfast_lambda: Annotated[float, Field(ge=0.0)] = 2.0
+    grokfast_alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    fine_tune_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise BitnetError(_one_sentence(error)) from None
+
+    def resolved(self, parameters: int) -> Self:
+        """Copy in which fields left open (None) carry the values of the size class.
+
+        Args:
+            parameters: unique parameters of the model. A value that the user gave is never overwritten.
+        """
+        row = SIZE_TABLE[size_class(parameters)]
+        values = dict(self)
+        for name in ("sparsity_threshold", "compression_target"):
+            if values[name] is None:
+                values[name] = getattr(row, name)
+        return type(self).model_construct(_fields_set=set(self.model_fields_set), **values)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Settings from a YAML file with one flat mapping of key: value (an empty file gives the defaults).
+
+        Raises:
+            BitnetError: if the file cannot be read, is not such a mapping, or holds a bad key or value.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise BitnetError(f"the configuration {path} cannot be read ({reason}); pass a YAML file.") from None
+        loaded = _parse_yaml(text, f"the configuration {path}")
+        if loaded is None:
+            return cls()
+        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+            raise BitnetError(f"the configuration {path} is not a mapping; write one `key: value` a line.")
+        return cls(**loaded)
+
+    def to_yaml(self) -> str:
+        """Every setting as YAML text that `from_yaml` reads back to an equal configuration."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
+
+    def with_overrides(self, overrides: Sequence[str]) -> Self:
+        """Copy with `key=value` settings applied in order; values are YAML scalars (`null` re-opens a field).
+
+        Raises:
+            BitnetError: naming the first bad setting and what is allowed.
+        """
+        given: dict[str, Any] = {}
+        for override in overrides:
+            key, separator, value = override.partition("=")
+            if not separator or not key.strip():
+                raise BitnetError(f"the setting '{override}' is not of the form key=value, such as codec=base3.")
+            given[key.strip()] = _parse_yaml(value, f"the value of '{key.strip()}'")
+        checked = type(self)(**{**dict(self), **given})
+        return type(self).model_construct(_fields_set=self.model_fields_set | given.keys(), **dict(checked))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written 1e-5, which YAML 1.1 would read as text, and whose keys are unique."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"the key '{key}' appears twice")
+        return super().construct_mapping(node, deep)
+
+
+_EXPONENT_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_NUMBER, list("-+.0123456789"))
+
+
+def _parse_yaml(text: str, what: str) -> Any:
+    """YAML value of `text`; `what` names it in the error."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain data only
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "unreadable characters"
+        raise BitnetError(f"{what} is not valid YAML ({problem}); quote or correct it.") from None
+
+
+def _one_sentence(error: ValidationError) -> str:
+    """All complaints of pydantic as one sentence: key, value, what is allowed."""
+    complaints: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        key = str(detail["loc"][0])
+        if detail["type"] == "extra_forbidden":
+            nearest = difflib.get_close_matches(key, Phase4Config.model_fields, n=1, cutoff=0.0)[0]
+            complaints[key] = f"unknown setting '{key}', the nearest is '{nearest}'"
+        else:
+            # A union complains once per member; the first complaint carries the value.
+            complaints.setdefault(key, f"{key} = {detail['input']!r} is not allowed, it takes {allowed_values(key)}")
+    return "; ".join(complaints.values()) + "."
+
+
+def allowed_values(key: str) -> str:
+    """What the setting `key` may be, in words, derived from its declared type and bounds."""
+    schema = Phase4Config.model_json_schema()["properties"][key]
+    return " or ".join(_describe(option) for option in schema.get("anyOf", [schema]))
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema["type"] == "string":
+        return "the path of a file"
+    if schema["type"] == "null":
+        return "null"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and low == high:
+        return f"{low}"
+    words = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
+    bounds = " ".join(f"{word} {schema[name]}" for name, word in words.items() if name in schema)
+    return f"{'a whole number' if schema['type'] == 'integer' else 'a number'} {bounds}"
