@@ -1,7 +1,5 @@
 """Files that are either complete or absent: temporary siblings, synced and renamed; JSON and digests beside them."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -4,8 +4,6 @@
 stand in the training text. Every paragraph is therefore kept once, and blocks are made of whole paragraphs.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from pathlib import Path
