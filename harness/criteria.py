@@ -153,6 +153,14 @@ class Rulebook(_Data):
         """The ids that any of the patterns names (`*` stands for anything), in the order of the rulebook."""
         return tuple(each.id for each in self.criteria if any(fnmatchcase(each.id, pattern) for pattern in patterns))
 
+    def sources(self, criterion_id: str) -> tuple[str, ...]:
+        """The ids that a row is derived from; none for a row that is measured."""
+        criterion = self.get(criterion_id)
+        if criterion is None or criterion.derive is None:
+            return ()
+        figures = [reference.partition("/")[0] for reference in criterion.derive.figure_of]
+        return self.matching([*criterion.derive.mean_of, *figures])
+
     def get(self, criterion_id: str) -> Criterion | None:
         """The criterion with that id, if there is one."""
         return next((each for each in self.criteria if each.id == criterion_id), None)
