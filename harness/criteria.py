@@ -86,7 +86,7 @@ class Criterion(_Data):
 
 
 class Scoring(_Data):
-    """How statuses become scores and derived scores become statuses; scores are percentages."""
+    """How statuses become scores and derived scores become statuses; scores lie in 0..1."""
 
     credit: dict[Status, float]
     green_from: float
@@ -100,7 +100,7 @@ class Scoring(_Data):
         return credit
 
     def status_of(self, score: float) -> Status:
-        """The status of a derived score in percent."""
+        """The status of a derived score in 0..1."""
         if score >= self.green_from:
             return Status.GREEN
         return Status.YELLOW if score >= self.yellow_from else Status.RED

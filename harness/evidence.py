@@ -111,13 +111,15 @@ class Run(Record):
     @property
     def problems(self) -> tuple[str, ...]:
         """Why this run is not complete; empty when it is."""
-        recorded = {record.nodeid for record in self.records}
+        recorded = [record.nodeid for record in self.records]
         missing = [nodeid for nodeid in self.start.selected if nodeid not in recorded]
         found = [f"not collected: {each}" for each in self.start.collection_errors]
         if not self.start.selected:
             found.append("no check was selected")
         if missing:
             found.append(f"{len(missing)} of {len(self.start.selected)} checks left no record, the first {missing[0]}")
+        if len(set(recorded)) < len(recorded) or not set(recorded) <= set(self.start.selected):
+            found.append("there are records of checks that were recorded before or not selected")
         if self.end is None:
             found.append("the run was killed before it ended")
         elif self.end.exit_status not in (0, 1):
