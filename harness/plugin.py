@@ -36,8 +36,10 @@ from harness.evidence import (
     RunEnd,
     RunStart,
     SubjectInfo,
+    read_run,
 )
 from harness.outcomes import criteria_of, message_of, outcome_of, profile_of, shorten
+from harness.scorecard import SCORECARD_FILE, build, save
 from harness.subject import NotApplicable, Subject, load_subject
 
 DEFAULT_SUBJECT = "bitnet"
@@ -343,6 +345,7 @@ class Audit:
         self._writer.end(
             RunEnd(exit_status=int(exitstatus), finished=_now(), duration=time.perf_counter() - self._began)
         )
+        save(build(read_run(self.directory / EVIDENCE_FILE), self.rulebook), self.directory / SCORECARD_FILE)
 
 
 def _now() -> str:

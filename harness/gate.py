@@ -1,0 +1,212 @@
+"""The gate: thresholds from pyproject.toml held to a scorecard, whose statuses and scores are done again first.
+
+The thresholds are data, in `[tool.bitnet-audit.gate]`:
+
+    overall = ">= 0.5"                               # the overall score, in 0..1
+    max_red = 20                                     # at most so many RED rows
+    must_be_green = ["A.packing-exact"]              # rows that have to be GREEN
+    [tool.bitnet-audit.gate.figures]
+    "0.test-coverage/line_coverage" = ">= 90"        # the worst measurement of a figure of a row
+
+Besides, a scorecard breaches the gate when its run was not complete, when a row is missing or unknown, when a figure
+is not finite, when its schema version is another one, or when anything in it is not what its own evidence gives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.comparison import Comparison
+from harness.criteria import Rulebook, Status, load_rulebook
+from harness.errors import AuditError
+from harness.evidence import Record
+from harness.scorecard import Row, Scorecard, parse, recompute
+
+TABLE = "tool.bitnet-audit.gate"
+
+
+class Thresholds(BaseModel):
+    """The gate's thresholds; comparisons as text, see `harness.comparison`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overall: str | None = None
+    max_red: int | None = Field(default=None, ge=0)
+    must_be_green: tuple[str, ...] = ()
+    figures: dict[str, str] = {}
+
+    @field_validator("overall")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        return None if text is None else Comparison.parse(text).text
+
+    @field_validator("figures")
+    @classmethod
+    def _all_readable(cls, figures: dict[str, str]) -> dict[str, str]:
+        if unnamed := [name for name in figures if "/" not in name]:
+            raise ValueError(f'{unnamed[0]!r} names no figure; write "criterion/figure"')
+        return {name: Comparison.parse(text).text for name, text in figures.items()}
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One threshold that was not held."""
+
+    criterion: str
+    measured: str
+    threshold: str
+
+    def __str__(self) -> str:
+        return f"{self.criterion}: measured {self.measured}, threshold {self.threshold}"
+
+
+def load_thresholds(pyproject: Path, rulebook: Rulebook | None = None) -> Thresholds:
+    """Read the thresholds; raises AuditError on a missing table, an unreadable value or an unknown criterion."""
+    try:
+        data = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AuditError(f"cannot read {pyproject}: {error.strerror}; name the file with --pyproject") from error
+    except ValueError as error:
+        raise AuditError(f"{pyproject} is not TOML: {error}; correct it") from error
+    table = data.get("tool", {}).get("bitnet-audit", {}).get("gate")
+    if table is None:
+        raise AuditError(f"{pyproject} has no table [{TABLE}]; add one with at least one threshold")
+    try:
+        thresholds = Thresholds.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise AuditError(f"{pyproject}, [{TABLE}], {where}: {first['msg']}; correct it") from error
+    rulebook = rulebook or load_rulebook()
+    for named in (*thresholds.must_be_green, *(key.partition("/")[0] for key in thresholds.figures)):
+        if rulebook.get(named) is None:
+            raise AuditError(f"{pyproject}, [{TABLE}] names the unknown criterion {named!r}; see harness/criteria.toml")
+    return thresholds
+
+
+def check_file(scorecard: Path, thresholds: Thresholds, rulebook: Rulebook | None = None) -> tuple[Breach, ...]:
+    """Every breach of the thresholds by a scorecard file; raises AuditError only where there is no such file."""
+    try:
+        text = scorecard.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise AuditError(f"cannot read the scorecard {scorecard}: {error.strerror}; run the audit first") from error
+    try:
+        parsed = parse(json.loads(text), scorecard.name)
+    except (ValueError, RecursionError) as error:  # AuditError is a ValueError
+        return (Breach("scorecard", str(error), "a readable scorecard of this version"),)
+    return check(parsed, thresholds, rulebook)
+
+
+def check(scorecard: Scorecard, thresholds: Thresholds, rulebook: Rulebook | None = None) -> tuple[Breach, ...]:
+    """Every breach of the thresholds by a scorecard, judged on what its evidence gives and not on what it says."""
+    rulebook = rulebook or load_rulebook()
+    honest = recompute(scorecard, rulebook)
+    breaches = [Breach("run", problem, "a complete run") for problem in honest.problems]
+    if scorecard.only:
+        breaches.append(Breach("run", f"restricted to {', '.join(scorecard.only)}", "a run of every check"))
+    breaches += _differences(scorecard, honest, rulebook)
+    breaches += _not_finite(honest)
+    return (*breaches, *_missed(honest, thresholds))
+
+
+# --------------------------------------------------------------------------- said, against what the evidence gives
+
+
+def _differences(scorecard: Scorecard, honest: Scorecard, rulebook: Rulebook) -> list[Breach]:
+    ids = [row.id for row in scorecard.criteria]
+    known = {criterion.id for criterion in rulebook.criteria}
+    breaches = [Breach(each, "missing from the scorecard", "every row present") for each in known.difference(ids)]
+    breaches.sort(key=lambda breach: breach.criterion)
+    breaches += [Breach(each, "unknown row", "rows of the rulebook") for each in ids if each not in known]
+    breaches += [
+        Breach(each, "repeated row", "every row once") for each in sorted({i for i in ids if ids.count(i) > 1})
+    ]
+    for row in scorecard.criteria:
+        expected = honest.row(row.id)
+        breaches += _edited(row.id, row, expected) if expected else []
+    breaches += _edited("overall", scorecard.overall, honest.overall)
+    told, given = {each.id: each for each in scorecard.categories}, {each.id: each for each in honest.categories}
+    for name in sorted(told.keys() | given.keys()):
+        if name not in told or name not in given:
+            breaches.append(Breach(f"category {name}", "missing or unknown", "the categories of the rulebook"))
+        else:
+            breaches += _edited(f"category {name}", told[name], given[name])
+    for name in ("complete", "problems", "scoring"):
+        if getattr(scorecard, name) != getattr(honest, name):
+            breaches.append(_edit(name, getattr(scorecard, name), getattr(honest, name)))
+    return breaches
+
+
+def _edited(name: str, told: Record, given: Record) -> list[Breach]:
+    """One breach for each field that differs; compared as JSON text, in which NaN equals NaN."""
+    fields = [
+        field
+        for field in type(given).model_fields
+        if told.model_dump_json(include={field}) != given.model_dump_json(include={field})
+    ]
+    return [_edit(f"{name} {field}", getattr(told, field), getattr(given, field)) for field in fields]
+
+
+def _edit(name: str, told: Any, given: Any) -> Breach:
+    return Breach(name, _short(told), f"{_short(given)} (what the evidence gives)")
+
+
+def _short(value: Any) -> str:
+    text = value.value if isinstance(value, Status) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _not_finite(scorecard: Scorecard) -> list[Breach]:
+    return [
+        Breach(f"{'/'.join(check.criteria)} {name}", f"{figure.value} in {check.nodeid}", "a finite number")
+        for check in scorecard.checks
+        for name, figure in check.figures.items()
+        if not figure.finite
+    ]
+
+
+# --------------------------------------------------------------------------- thresholds
+
+
+def _missed(scorecard: Scorecard, thresholds: Thresholds) -> list[Breach]:
+    breaches = []
+    score = scorecard.overall.score
+    if thresholds.overall and not Comparison.parse(thresholds.overall).holds(score):
+        breaches.append(Breach("overall", "nothing" if score is None else f"{score:.6g}", thresholds.overall))
+    red = scorecard.overall.counts[Status.RED]
+    if thresholds.max_red is not None and red > thresholds.max_red:
+        breaches.append(Breach("RED rows", str(red), f"<= {thresholds.max_red}"))
+    for criterion_id in thresholds.must_be_green:
+        row = scorecard.row(criterion_id)
+        if row is None or row.status is not Status.GREEN:
+            measured = f"{row.status.value} ({_short(row.reason)})" if row else "no row"
+            breaches.append(Breach(criterion_id, measured, "GREEN"))
+    for reference, text in thresholds.figures.items():
+        breaches += _missed_figure(scorecard, reference, Comparison.parse(text))
+    return breaches
+
+
+def _missed_figure(scorecard: Scorecard, reference: str, threshold: Comparison) -> list[Breach]:
+    criterion_id, _, name = reference.partition("/")
+    row = scorecard.row(criterion_id)
+    measured = _measured(scorecard, row, name) if row else []
+    if not measured:
+        return [Breach(reference, "nothing", threshold.text)]
+    worst = min(measured, key=threshold.margin)
+    return [] if all(map(threshold.holds, measured)) else [Breach(reference, f"{worst:.6g}", threshold.text)]
+
+
+def _measured(scorecard: Scorecard, row: Row, name: str) -> list[float]:
+    """Every measurement of a figure; for one judged on its interval both ends, NaN where there is none."""
+    on_interval = {figure.name for figure in row.figures if figure.judged_on == "interval"}
+    values: list[float] = []
+    for figure in (check.figures[name] for check in scorecard.checks_of(row) if name in check.figures):
+        values += (figure.interval or (math.nan,)) if name in on_interval else (figure.value,)
+    return values
