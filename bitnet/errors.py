@@ -1,8 +1,22 @@
 """The one error type that a user of `bitnet` sees."""
 
+from pydantic import ValidationError
+
 
 class BitnetError(ValueError):
     """Bad input or an unmet precondition, told in one sentence that names the input and the remedy.
 
     The command line prints the sentence and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, cut to its first line, for quoting a library's complaint within one sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def first_complaint(error: ValidationError) -> str:
+    """The first thing that a schema finds wrong, for use within a sentence: 'layers.0.shape' (Field required)."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the top level"
+    return f"'{where}' ({first['msg']})"
