@@ -245,6 +245,19 @@ class Configures(Protocol):
 
 
 @runtime_checkable
+class ReadsConfiguration(Protocol):
+    """Keeps its configuration in a YAML file and takes single settings as text, as its command line does."""
+
+    def read_configuration(self, parameters: int, file: Path | None, overrides: Sequence[str]) -> Mapping[str, Any]:
+        """As `Configures.configure`, from a file (None: the defaults) and `key=value` texts, which win over it."""
+        ...
+
+    def write_configuration(self, **user: Any) -> str:
+        """The configuration with the user's values, not yet resolved for a size, as YAML text."""
+        ...
+
+
+@runtime_checkable
 class Calibrates(Protocol):
     """Collects activation statistics for calibration."""
 
