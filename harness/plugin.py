@@ -74,6 +74,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give hypothesis its settings back, for whoever runs pytest inside a larger process."""
+    audit = config.pluginmanager.get_plugin("bitnet-audit")
+    if isinstance(audit, Audit):
+        hypothesis.settings.load_profile(audit.hypothesis_profile_before)
+
+
 def _register_hypothesis_profile(profile: Profile) -> None:
     examples = HYPOTHESIS_EXAMPLES[profile]
     hypothesis.settings.register_profile(
@@ -165,6 +172,7 @@ class Audit:
         self._collected = False
         self._began = time.perf_counter()
         self._started = _now()
+        self.hypothesis_profile_before = hypothesis.settings.get_current_profile_name()
         _register_hypothesis_profile(self.profile)
 
     def trace(self, item: pytest.Item) -> _Trace:
