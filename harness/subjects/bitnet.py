@@ -1,0 +1,221 @@
+"""The subject `bitnet`: this project's own implementation, seen through the protocol like any other.
+
+This is the only module of the auditor that imports `bitnet`. Whole-model operations import their rooms when they are
+called: transformers takes seconds to load, and the checks of weights, packing and layers do not need it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+
+import bitnet
+from bitnet.bitlinear import BitLinear, TernaryLinear
+from bitnet.config import SIZE_TABLE, Codec, Phase4Config, Rule, size_class
+from bitnet.packing import pack, unpack
+from bitnet.quantizer import TernaryWeight, quantize_activation, quantize_weight
+from harness.subject import CompressionOutcome, Declaration, PerplexityFigures, QuantizedWeight, TieRule, WeightVariant
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int8, UInt8
+    from torch import Tensor, nn
+
+TAU: Final = 0.05
+GROUP_SIZE: Final = 128
+TIE_RULES: Final[Mapping[str, TieRule]] = {
+    "threshold": "strictly_greater",
+    "absmean": "half_even",
+    "optimal": "strictly_greater",
+}
+
+
+def reference_model(name: str) -> Path:
+    """The Hugging Face folder of a built-in model, or the path that was given, for plain transformers to load."""
+    from bitnet.builtin import BUILTIN, materialise
+
+    return materialise(name) if name in BUILTIN else Path(name)
+
+
+def _variant(rule: Rule, granularity: str) -> WeightVariant:
+    return WeightVariant(
+        rule=rule,
+        granularity=cast(Any, granularity),
+        group_size=GROUP_SIZE if granularity == "group" else None,
+        tau=None if rule == "absmean" else TAU,
+        tie_rule=TIE_RULES[rule],
+        scale_rule="least_squares" if rule == "optimal" else "absmean",
+        second_moment=rule == "optimal",
+    )
+
+
+class BitnetSubject:
+    """Every capability of the protocol, on `bitnet`'s public functions alone."""
+
+    declaration = Declaration(
+        name="bitnet",
+        version=version("bitnet-audit"),
+        variants=tuple(
+            _variant(rule, granularity) for rule in get_args(Rule) for granularity in ("tensor", "channel", "group")
+        ),
+        codecs=get_args(Codec),
+        ste="identity",
+        scale_convention="multiply",
+        activation_range=(-127, 127),
+        source_root=Path(bitnet.__file__).parent,
+    )
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Our command line, run by this interpreter."""
+        return (sys.executable, "-m", "bitnet")
+
+    # ----------------------------------------------------------------- weights, activations, bytes
+
+    def quantize_weight(
+        self, weight: Float[Tensor, "out in"], variant: WeightVariant, second_moment: Float[Tensor, " in"] | None = None
+    ) -> QuantizedWeight:
+        """`bitnet.quantizer.quantize_weight` with the variant's options."""
+        ternary = quantize_weight(weight, second_moment=second_moment, **_options(variant))
+        return QuantizedWeight(ternary.codes, ternary.scale)
+
+    def dequantize(self, quantized: QuantizedWeight, variant: WeightVariant) -> Float[Tensor, "out in"]:
+        """`TernaryWeight.dequantize` in float32."""
+        return TernaryWeight(quantized.codes, quantized.scale, variant.group_size).dequantize()
+
+    def quantize_activation(
+        self, x: Float[Tensor, "... features"]
+    ) -> tuple[Int8[Tensor, "... features"], Float32[Tensor, "... 1"]]:
+        """`bitnet.quantizer.quantize_activation`."""
+        return quantize_activation(x)
+
+    def pack(self, codes: Int8[Tensor, "out in"], codec: str) -> UInt8[Tensor, "out bytes"]:
+        """`bitnet.packing.pack`."""
+        return pack(codes, cast(Codec, codec))
+
+    def unpack(self, packed: UInt8[Tensor, "out bytes"], codec: str, width: int) -> Int8[Tensor, "out in"]:
+        """`bitnet.packing.unpack`."""
+        return unpack(packed, cast(Codec, codec), width)
+
+    # ----------------------------------------------------------------- layers
+
+    def training_linear(
+        self,
+        weight: Float[Tensor, "out in"],
+        bias: Float[Tensor, " out"] | None,
+        variant: WeightVariant,
+        quantize: bool = True,
+    ) -> nn.Module:
+        """A `BitLinear` on the latent weight."""
+        layer = BitLinear(weight, bias, **_options(variant))
+        layer.quantize = quantize
+        return layer
+
+    def inference_linear(
+        self, weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None, variant: WeightVariant
+    ) -> nn.Module:
+        """A `TernaryLinear` on 2-bit codes."""
+        return TernaryLinear.from_ternary(quantize_weight(weight, **_options(variant)), bias, codec="2bit")
+
+    # ----------------------------------------------------------------- configuration
+
+    def configure(self, parameters: int, **user: Any) -> Mapping[str, Any]:
+        """Every field of the resolved `Phase4Config`, with the size class and its quality from the table."""
+        return _resolved(Phase4Config(**user), parameters)
+
+    def reject(self, **user: Any) -> None:
+        """Validate by making a `Phase4Config`."""
+        Phase4Config(**user)
+
+    def read_configuration(self, parameters: int, file: Path | None, overrides: Sequence[str]) -> Mapping[str, Any]:
+        """`Phase4Config.from_yaml` and `with_overrides`, as `bitnet compress --config --set` uses them."""
+        config = Phase4Config() if file is None else Phase4Config.from_yaml(file)
+        return _resolved(config.with_overrides(overrides), parameters)
+
+    def write_configuration(self, **user: Any) -> str:
+        """`Phase4Config.to_yaml`."""
+        return Phase4Config(**user).to_yaml()
+
+    # ----------------------------------------------------------------- models
+
+    def perplexity(
+        self, model: Any, tokenizer: Any, documents: Sequence[str], context_length: int, batch_size: int
+    ) -> PerplexityFigures:
+        """`bitnet.perplexity.perplexity`."""
+        from bitnet.perplexity import perplexity
+
+        result = perplexity(model, tokenizer, documents, context_length, batch_size)
+        return PerplexityFigures(
+            tokens=result.tokens,
+            words=result.words,
+            bytes=result.bytes,
+            loglikelihoods=tuple(document.loglikelihood for document in result.documents),
+            token_perplexity=result.token_perplexity,
+            word_perplexity=result.word_perplexity,
+            byte_perplexity=result.byte_perplexity,
+            bits_per_byte=result.bits_per_byte,
+            next_token_accuracy=result.next_token_accuracy,
+        )
+
+    def second_moments(
+        self, model: Any, tokenizer: Any, text: str, samples: int, tokens: int, seed: int
+    ) -> Mapping[str, Float[Tensor, " in"]]:
+        """`bitnet.calibration` over the layers that the plan quantizes."""
+        from bitnet.architectures import layer_plan
+        from bitnet.calibration import calibration_samples, second_moments
+
+        drawn = calibration_samples(tokenizer, text, samples, tokens, seed)
+        layers = [decision.name for decision in layer_plan(model) if decision.quantized]
+        return second_moments(model, layers, drawn, batch_size=4)
+
+    def layer_plan(self, model: Any) -> Sequence[tuple[str, bool, str]]:
+        """`bitnet.architectures.layer_plan`."""
+        from bitnet.architectures import layer_plan
+
+        return [(decision.name, decision.quantized, decision.reason) for decision in layer_plan(model)]
+
+    def compress(self, model_folder: Path, out: Path, overrides: Mapping[str, str]) -> CompressionOutcome:
+        """`bitnet.phase_controller.run_phase4` with overrides as the command line takes them."""
+        from bitnet.phase_controller import run_phase4
+
+        config = Phase4Config().with_overrides([f"{key}={value}" for key, value in overrides.items()])
+        result = run_phase4(str(model_folder), out, config, progress=False)
+        return CompressionOutcome(out / "packed", out / "fp16", result.model_dump(mode="json"))
+
+    def load_packed(self, path: Path) -> tuple[Any, Any]:
+        """`bitnet.artifacts.load_packed`: the model that runs on packed codes, and its tokenizer."""
+        from bitnet.artifacts import load_packed
+
+        compressed, tokenizer = load_packed(path)
+        return compressed.model, tokenizer
+
+    def load_trainable(self, path: Path) -> nn.Module:
+        """`CompressedModel.trainable`: the artefact on latent weights, behind straight-through estimators."""
+        from bitnet.compressed_model import CompressedModel
+
+        model: nn.Module = CompressedModel.trainable(path).model
+        return model
+
+    def quantized_weights(self, path: Path) -> Mapping[str, QuantizedWeight]:
+        """Codes and scales of every ternary layer of a packed artefact."""
+        from bitnet.artifacts import load_packed
+
+        ternary = {name: layer.ternary() for name, layer in load_packed(path)[0].layers.items()}
+        return {name: QuantizedWeight(weight.codes, weight.scale) for name, weight in ternary.items()}
+
+
+def _options(variant: WeightVariant) -> dict[str, Any]:
+    """The keyword arguments of `quantize_weight` and `BitLinear` that a variant stands for."""
+    return {
+        "rule": variant.rule,
+        "granularity": variant.granularity,
+        "group_size": variant.group_size or GROUP_SIZE,
+        "tau": TAU if variant.tau is None else variant.tau,
+    }
+
+
+def _resolved(config: Phase4Config, parameters: int) -> Mapping[str, Any]:
+    size = size_class(parameters)
+    return dict(config.resolved(parameters)) | {"size_class": size, "quality": SIZE_TABLE[size].quality}
