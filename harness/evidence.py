@@ -153,15 +153,21 @@ class Evidence:
 
     def note(self, text: str) -> None:
         """Record a sentence to be shown with the row."""
-        self.notes.append(str(text))
+        self.notes.append(encodable(str(text)))
 
     def attach(self, name: str, value: Any) -> None:
         """Record JSON data (a curve, a table) under a name; arrays become lists, and every number must be finite."""
         try:
-            text = json.dumps(value, allow_nan=False, default=_plain)
+            text = json.dumps(value, allow_nan=False, default=_plain, ensure_ascii=False)
+            text.encode("utf-8")  # a lone surrogate could not be written down
         except (TypeError, ValueError) as error:
             raise AuditError(f"the attachment {name!r} is not JSON with finite numbers: {error}") from error
         self.attachments[name] = json.loads(text)
+
+
+def encodable(text: str) -> str:
+    """Text with lone surrogates, which no file can hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

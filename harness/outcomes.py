@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.evidence import Outcome
+from harness.evidence import Outcome, encodable
 
 MESSAGE_LIMIT = 800  # characters of a failure kept in the evidence
 
@@ -60,5 +60,5 @@ def shorten(message: str, root: Path) -> str:
     message = re.sub(temporary, "<tmp>", message)
     for place, name in ((str(root), "."), (str(Path.home()), "~")):
         message = message.replace(place + "/", name + "/")
-    message = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", message).strip()
+    message = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", encodable(message)).strip()
     return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 4].rstrip() + " ..."

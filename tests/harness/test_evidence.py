@@ -34,6 +34,12 @@ def test_a_figure_that_is_not_finite_survives_json(value: float) -> None:
     assert figure(1.0, 0.5, 1.5).finite
 
 
+def test_a_note_that_no_file_could_hold_is_escaped() -> None:
+    evidence = Evidence()
+    evidence.note("a lone surrogate: \ud800")
+    assert evidence.notes == ["a lone surrogate: \\ud800"]
+
+
 def test_attachments_become_plain_json() -> None:
     evidence = Evidence()
     evidence.note("a sentence")
@@ -42,7 +48,7 @@ def test_attachments_become_plain_json() -> None:
     assert evidence.notes == ["a sentence"]
 
 
-@pytest.mark.parametrize("value", [math.nan, [math.inf], np.array([math.nan]), object(), {1, 2}])
+@pytest.mark.parametrize("value", [math.nan, [math.inf], np.array([math.nan]), object(), {1, 2}, "\ud800"])
 def test_an_attachment_that_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(AuditError, match="'curve' is not JSON with finite numbers"):
         Evidence().attach("curve", value)
