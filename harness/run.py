@@ -20,6 +20,10 @@ HISTORY = Path("reports/history")
 _USAGE_ERROR = 4  # pytest's exit status for options and markers that it was given wrongly
 
 
+class RefusedError(AuditError):
+    """The input was refused before any check ran; pytest has already written the reason to standard error."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to audit and how; empty `models` leaves the choice to the plugin's default."""
@@ -35,15 +39,23 @@ class Request:
 def audit(request: Request, suites: Path | None = None) -> Scorecard:
     """Run the suites and build the scorecard, also of a run that stopped early.
 
-    The evidence is written to `request.out`. Raises AuditError when the input was refused before any check ran (the
-    reason is then on standard error already).
+    The evidence is written to `request.out`.
+
+    Raises:
+        RefusedError: the input was refused before any check ran, and the reason is on standard error.
+        AuditError: there is no place for the evidence, or the run stopped before its first check.
     """
     evidence = request.out / EVIDENCE_FILE
-    evidence.unlink(missing_ok=True)
+    try:
+        evidence.unlink(missing_ok=True)
+    except OSError as error:
+        raise AuditError(f"cannot write into {request.out}: {error.strerror}; choose another --out") from error
     status = _pytest(request, suites or suites_directory())
     if not evidence.is_file():
         if status == _USAGE_ERROR:
-            raise AuditError("the audit did not start, for the reason above; correct that and run it again")
+            raise RefusedError(
+                "the audit did not start, for the reason that pytest gave; correct that and run it again"
+            )
         raise AuditError(f"the audit stopped before its first check, with pytest's exit status {status}; see above")
     return build(read_run(evidence))
 

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness import cli, render
+from harness import run as running
+from harness.criteria import load_rulebook
+from harness.evidence import CheckRecord
+from harness.run import RefusedError, Request
+from harness.scorecard import Scorecard, build, load, save
+from tests.harness import made_up
+from tests.harness.made_up import figure
+from tests.harness.render import cards
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `bitnet-audit` in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["bitnet-audit", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+def assert_refused(done: Done, *words: str) -> None:
+    """One sentence on standard error, exit code 2, no traceback."""
+    assert done.status == 2
+    assert len(done.err.strip().splitlines()) == 1
+    for each in words:
+        assert each in done.err
+    assert "Traceback" not in done.err
+
+
+# --------------------------------------------------------------------------- run
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What was asked of the auditor, which answers with a made-up scorecard."""
+    made: list[Request] = []
+
+    def audit(request: Request) -> Scorecard:
+        made.append(request)
+        return cards.scorecard(only=request.only)
+
+    monkeypatch.setattr(running, "audit", audit)
+    return made
+
+
+def test_a_run_goes_to_reports_latest_and_is_kept_in_the_history(command, requests: list[Request]) -> None:
+    done = command("run")
+    assert done.status == 0
+    assert requests == [Request("bitnet", "quick", (), 0, (), Path("reports/latest"))]
+    assert {path.name for path in Path("reports/latest").iterdir()} == {"scorecard.json", *render.REPORTS.values()}
+    assert [path.name for path in Path("reports/history").iterdir()] == ["20260102T030405-0123456789ab.json"]
+    assert "made-up 1.0 scores 9.7 %" in done.out
+    assert "reports/latest/scorecard.html" in done.out
+
+
+def test_options_reach_the_auditor_and_another_place_is_not_history(command, requests: list[Request]) -> None:
+    words = ["--subject", "a.py:f", "--profile", "full", "--model", "one", "--model", "two", "--seed", "7"]
+    assert command("run", *words, "--out", "mine").status == 0
+    assert requests == [Request("a.py:f", "full", ("one", "two"), 7, (), Path("mine"))]
+    assert Path("mine/scorecard.md").is_file()
+    assert not Path("reports").exists()
+
+
+def test_a_selection_goes_to_reports_only_and_is_not_history(command, requests: list[Request]) -> None:
+    done = command("run", "--only", "A.packing-exact", "--only", "2.*")
+    assert done.status == 0
+    assert requests[0].only == ("A.packing-exact", "2.*")
+    assert "Restricted to A.packing-exact, 2.*" in done.out
+    assert [path.name for path in Path("reports").iterdir()] == ["only"]
+
+
+def test_an_incomplete_run_ends_with_1_and_still_has_its_reports(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "audit", lambda request: cards.incomplete())
+    done = command("run", "--out", "here")
+    assert done.status == 1
+    assert "incomplete: the run was killed before it ended" in done.err
+    assert "not complete" in Path("here/summary.md").read_text()
+
+
+def test_an_unknown_criterion_is_refused_before_anything_runs(command, requests: list[Request]) -> None:
+    assert_refused(command("run", "--only", "9.z"), "no criterion '9.z'")
+    assert requests == []
+
+
+def test_an_input_that_pytest_refused_is_not_told_twice(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(request: Request) -> Scorecard:
+        raise RefusedError("already told")
+
+    monkeypatch.setattr(running, "audit", refuse)
+    done = command("run")
+    assert (done.status, done.err) == (2, "")
+
+
+# --------------------------------------------------------------------------- gate
+
+
+def complete(*records: CheckRecord) -> Scorecard:
+    return build(made_up.run(*records), load_rulebook())
+
+
+def write_thresholds(text: str) -> None:
+    Path("pyproject.toml").write_text(f"[tool.bitnet-audit.gate]\n{text}\n")
+
+
+def test_the_gate_names_each_breach_in_a_line_of_its_own(command) -> None:
+    Path("reports/latest").mkdir(parents=True)
+    ratio = {"ratio_over_target": figure(1.2, unit="x")}
+    save(complete(made_up.check("a", "1.1.compression-ratio", figures=ratio)), Path("reports/latest/scorecard.json"))
+    write_thresholds(
+        'max_red = 50\n[tool.bitnet-audit.gate.figures]\n"1.1.compression-ratio/ratio_over_target" = ">= 1.2"'
+    )
+    held = command("gate")
+    assert (held.status, held.out) == (0, "reports/latest/scorecard.json: every threshold is held\n")
+    tightened = '[tool.bitnet-audit.gate.figures]\n"1.1.compression-ratio/ratio_over_target" = ">= 1.3"'
+    write_thresholds(f'must_be_green = ["2.ste"]\n{tightened}')
+    breached = command("gate", "reports/latest/scorecard.json", "--pyproject", "pyproject.toml")
+    assert breached.status == 1
+    assert breached.out.splitlines() == [
+        "2.ste: measured GREY (no check measures this), threshold GREEN",
+        "1.1.compression-ratio/ratio_over_target: measured 1.2, threshold >= 1.3",
+    ]
+
+
+def test_the_gate_needs_its_files(command) -> None:
+    assert_refused(command("gate"), "cannot read pyproject.toml", "--pyproject")
+    write_thresholds("max_red = 1")
+    assert_refused(command("gate", "absent.json"), "cannot read the scorecard absent.json")
+
+
+# --------------------------------------------------------------------------- diff, report
+
+
+def test_diff_names_scores_statuses_and_figures_that_changed(command) -> None:
+    figures = {"ratio_over_target": figure(1.2, unit="x")}
+    better = {"ratio_over_target": figure(1.5, unit="x")}
+    save(complete(made_up.check("a", "1.1.compression-ratio", figures=figures)), Path("a.json"))
+    save(
+        complete(
+            made_up.check("a", "1.1.compression-ratio", figures=better), made_up.check("b", "2.ste", outcome="failed")
+        ),
+        Path("b.json"),
+    )
+    lines = command("diff", "a.json", "b.json").out.splitlines()
+    assert lines[0] == "before: made-up 1.0, quick, 0123456789ab, 2026-01-02T03:04:05+00:00"
+    assert lines[2] == "overall: 1.5 % -> 1.5 %"
+    assert "2.ste: GREY -> RED (measured)" in lines
+    assert "1.1.compression-ratio/ratio_over_target: 1.2 -> 1.5 x (better)" in lines
+    unmeasured = command("diff", "b.json", "a.json").out
+    assert "2.ste: RED -> GREY (unmeasured)" in unmeasured
+    assert command("diff", "a.json", "a.json").out.splitlines()[-1] == "no status and no figure changed"
+
+
+def test_diff_tells_what_was_not_measured(command) -> None:
+    save(complete(), Path("a.json"))
+    save(
+        complete(made_up.check("a", "1.1.compression-ratio", figures={"ratio_over_target": figure(2.0)})),
+        Path("b.json"),
+    )
+    assert (
+        "1.1.compression-ratio/ratio_over_target: not measured -> 2 x (measured)"
+        in command("diff", "a.json", "b.json").out
+    )
+
+
+@pytest.mark.parametrize("format", render.FORMATS)
+def test_report_writes_every_format_to_standard_output_or_a_file(command, format: str) -> None:
+    card = cards.scorecard()
+    save(card, Path("scorecard.json"))
+    expected = render.FORMATS[format](load(Path("scorecard.json")))
+    assert command("report", "scorecard.json", "--format", format).out == expected
+    done = command("report", "scorecard.json", "--format", format, "--out", "sub/report")
+    assert (done.status, done.out) == (0, "")
+    assert Path("sub/report").read_text(encoding="utf-8") == expected
+
+
+def test_the_documented_picture_is_an_svg(command) -> None:
+    save(cards.scorecard(), Path("scorecard.json"))
+    assert command("report", "scorecard.json", "--format", "svg", "--out", "docs/scorecard.svg").status == 0
+    assert ElementTree.parse("docs/scorecard.svg").getroot().tag.endswith("svg")
+
+
+def test_bad_scorecards_and_formats_are_refused(command) -> None:
+    assert_refused(command("report", "absent.json"), "cannot read the scorecard absent.json", "run the audit first")
+    Path("bad.json").write_text("{")
+    assert_refused(command("report", "bad.json"), "bad.json is not JSON")
+    assert_refused(command("diff", "bad.json", "bad.json"), "bad.json is not JSON")
+    done = command("report", "bad.json", "--format", "pdf")
+    assert done.status == 2
+    assert "'pdf'" in done.err
+
+
+# --------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("name", ["run", "gate", "diff", "report"])
+def test_every_command_explains_itself_with_an_example(command, name: str) -> None:
+    done = command(name, "--help")
+    assert done.status == 0
+    assert f"  bitnet-audit {name}" in done.out
+
+
+def test_without_a_command_the_commands_are_listed(command) -> None:
+    shown = command()
+    assert all(name in shown.out + shown.err for name in ("run", "gate", "diff", "report"))
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("harness", run_name="__main__")
+    assert ended.value.code == 0
+    assert "Usage:" in capsys.readouterr().out
