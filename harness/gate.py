@@ -198,7 +198,8 @@ def _missed_figure(scorecard: Scorecard, reference: str, threshold: Comparison) 
     row = scorecard.row(criterion_id)
     measured = _measured(scorecard, row, name) if row else []
     if not measured:
-        return [Breach(reference, "nothing", threshold.text)]
+        why = f" ({_short(row.reason)})" if row and row.status is Status.GREY else ""
+        return [Breach(reference, f"nothing{why}", threshold.text)]
     worst = min(measured, key=threshold.margin)
     return [] if all(map(threshold.holds, measured)) else [Breach(reference, f"{worst:.6g}", threshold.text)]
 
