@@ -72,40 +72,65 @@ class Phase4Config(BaseModel):
         BitnetError: naming the key, the value and what is allowed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     quantization_bits: Annotated[float, Field(ge=1.58, le=1.58)] = 1.58
+    """Information in one ternary weight: log2(3), rounded."""
     rule: Rule = "optimal"
+    """How a weight becomes -1, 0 or +1; `optimal` minimises the error weighted by calibration."""
     granularity: Granularity = "channel"
+    """The weights that share one scale: a matrix, an output channel, or a group of its input features."""
     group_size: _Count = 128
     """Input features that share a scale; used by granularity "group" only."""
     sparsity_threshold: _Fraction | None = None
-    """tau, in units of mean|W|."""
+    """tau, in units of mean|W|; None takes 0.05 to 0.20 by the model's size."""
     compression_target: Annotated[float, Field(ge=1.0)] | None = None
+    """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
     codec: Codec = "2bit"
+    """How codes are stored: in 8, 2 or 1.6 bits."""
     embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
+    """How the packed model stores embeddings and head."""
     activation_bits: Literal[8] | None = 8
-    """None keeps activations in floating point."""
+    """Bits of the activations that enter a ternary layer; None keeps them in floating point."""
 
     calibration_samples: _Count = 1000
+    """Samples that are drawn from the calibration text."""
     calibration_tokens: Annotated[int, Field(ge=2)] = 128
     """Tokens in each sample."""
     calibration_text: _File | None = None
+    """UTF-8 text for calibration and recovery; None takes Python's language reference."""
     evaluation_text: _File | None = None
+    """UTF-8 text that quality is measured on; None takes another part of Python's language reference."""
     context_length: Annotated[int, Field(ge=2)] = 512
+    """Tokens in an evaluation window."""
     evaluation_tokens: _Count | None = None
     """Upper bound on scored tokens; None scores the whole text."""
     batch_size: _Count = 4
+    """Windows or samples that the model reads at once."""
 
     max_accuracy_drop: _Fraction = 0.10
+    """Largest relative perplexity increase, and relative drop of next-token accuracy, that passes."""
     fine_tune_trigger: Annotated[float, Field(ge=0.0)] = 0.05
     """Relative perplexity increase above which recovery starts."""
-    fine_tune_lr: Annotated[float, Field(gt=0.0)] = 1e-5
+    fine_tune_lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
+    """Learning rate of recovery after the warm-up."""
     grokfast_lambda: Annotated[float, Field(ge=0.0)] = 2.0
+    """Weight of the slow part of the gradients that recovery adds to each gradient."""
     grokfast_alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    """Decay of the moving average that holds the slow part."""
     fine_tune_steps: Annotated[int, Field(ge=0)] = 100
+    """Upper bound on the steps of recovery; 0 switches it off."""
+    fine_tune_budget: Annotated[float, Field(gt=0.0)] | None = 2.5e13
+    """Upper bound on the floating-point operations of recovery, which shortens it for large models; None sets none.
+
+    Operations are counted and not timed, so that every machine takes the same steps.
+    """
     warmup_steps: Annotated[int, Field(ge=0)] = 10
+    """Steps in which the learning rate rises from 0."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of every random choice."""
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -147,8 +172,12 @@ class Phase4Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Every setting as YAML text that `from_yaml` reads back to an equal configuration."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        return text
+        return _dump_yaml(self.model_dump(mode="json"))
+
+    def overrides(self) -> list[str]:
+        """The settings that the user gave, by name, as `with_overrides` reads them."""
+        values = self.model_dump(mode="json")
+        return [f"{name}={_dump_yaml([values[name]])[2:].strip()}" for name in sorted(self.model_fields_set)]
 
     def with_overrides(self, overrides: Sequence[str]) -> Self:
         """Copy with `key=value` settings applied in order; values are YAML scalars (`null` re-opens a field).
@@ -177,8 +206,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text that it would take for a number is quoted."""
+
+
 _EXPONENT_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_NUMBER, list("-+.0123456789"))
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_NUMBER, list("-+.0123456789"))
+
+
+def _dump_yaml(value: Any) -> str:
+    """Block style, one entry a line however long."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=float("inf"), allow_unicode=True)
+    return text
 
 
 def _parse_yaml(text: str, what: str) -> Any:

@@ -12,7 +12,7 @@ class BitnetError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """What `error` says, cut to its first line, for quoting a library's complaint within one sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
 
 
 def first_complaint(error: ValidationError) -> str:

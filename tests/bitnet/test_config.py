@@ -17,7 +17,8 @@ fields = st.fixed_dictionaries(
         "compression_target": st.none() | st.floats(1, 100),
         "activation_bits": st.sampled_from([8, None]),
         "calibration_text": st.none() | st.from_regex(r"[a-z~#: é]{1,12}", fullmatch=True).map(Path),
-        "fine_tune_lr": st.floats(1e-12, 1e3),
+        "fine_tune_lr": st.floats(1e-12, 1),
+        "fine_tune_budget": st.none() | st.floats(1, 1e20),
         "seed": st.integers(0, 2**32 - 1),
     },
 )
@@ -37,6 +38,8 @@ def test_defaults_are_the_documented_parameters() -> None:
         "max_accuracy_drop": 0.10,
         "fine_tune_trigger": 0.05,
         "fine_tune_lr": 1e-5,
+        "fine_tune_steps": 100,
+        "fine_tune_budget": 2.5e13,
         "grokfast_lambda": 2.0,
         "grokfast_alpha": 0.98,
         "sparsity_threshold": None,
@@ -127,6 +130,20 @@ def test_overrides_read_yaml_scalars() -> None:
     assert config.seed == 2
 
 
+@pytest.mark.parametrize("name", ["~", "12", "1e5", "null", "a: b", "it's", "ein Löwe", "x " * 60 + "y"])
+def test_a_file_with_an_awkward_name_stays_a_name(name: str, tmp_path: Path) -> None:
+    config = Phase4Config(calibration_text=name, activation_bits=None)
+    assert Phase4Config().with_overrides(config.overrides()) == config
+    (tmp_path / "phase4.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert Phase4Config.from_yaml(tmp_path / "phase4.yaml") == config
+
+
+def test_overrides_name_what_the_user_set_and_nothing_else() -> None:
+    assert Phase4Config().overrides() == []
+    config = Phase4Config(seed=0, fine_tune_budget=None, codec="base3", fine_tune_lr=1e-5).resolved(1000)
+    assert config.overrides() == ["codec=base3", "fine_tune_budget=null", "fine_tune_lr=1.0e-05", "seed=0"]
+
+
 def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing set\n", encoding="utf-8")
     assert Phase4Config.from_yaml(str(tmp_path / "empty.yaml")) == Phase4Config()
@@ -147,7 +164,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("sparsity_threshold", float("inf"), "a number from 0.0 to 1.0 or null"),
         ("compression_target", 0.5, "a number from 1.0 or null"),
         ("activation_bits", 4, "8 or null"),
-        ("fine_tune_lr", 0.0, "a number above 0.0"),
+        ("fine_tune_lr", 0.0, "a number above 0.0 to 1.0"),
         ("grokfast_alpha", 1.0, "a number from 0.0 below 1.0"),
         ("calibration_text", 3, "the path of a file or null"),
         ("seed", -1, "a whole number from 0 to 4294967295"),
