@@ -16,6 +16,9 @@ from transformers import (
     Qwen2Config,
 )
 
+from bitnet.compressed_model import CompressedModel
+from bitnet.config import Phase4Config
+
 VOCABULARY = 288
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
 LLAMA_LIKE = {
@@ -68,6 +71,12 @@ def model_from(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.eval()
+
+
+def packed_model(architecture: str = "llama", **settings: object) -> CompressedModel:
+    """A small model in packed form, under settings that differ from the defaults by `settings`."""
+    config = Phase4Config(**settings).resolved(1000)
+    return CompressedModel.from_model(small_model(architecture), config).packed()
 
 
 @functools.cache
