@@ -1,0 +1,205 @@
+"""A causal language model whose block projections are ternary, in its trainable, packed and plain forms."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from bitnet.architectures import SUPPORTED, LayerDecision, layer_plan
+from bitnet.bitlinear import ActivationBits, BitLinear, TernaryLinear
+from bitnet.config import Phase4Config, Rule
+from bitnet.errors import BitnetError
+from bitnet.quantizer import TernaryWeight
+from bitnet.tables import decode_table, encode_table, to_float16
+
+__all__ = ["SUPPORTED", "CompressedModel", "LayerDecision", "latent_weight", "layer_plan", "replace_modules"]
+
+#: Kinds of preserved layers whose weight is stored in `Phase4Config.embedding_dtype`.
+TABLE_KINDS = ("embedding", "positional embedding", "head")
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedModel:
+    """A transformers model in which every layer that `plan` quantizes has been replaced.
+
+    `layers` maps their names to the replacements: `BitLinear` in the trainable form (float latent weights, quantized
+    anew at every call), `TernaryLinear` in the packed form (what is stored). Forms are built as new models; none
+    shares a parameter with the model that it was made from. `config` is resolved.
+    """
+
+    model: PreTrainedModel
+    plan: tuple[LayerDecision, ...]
+    config: Phase4Config
+    layers: Mapping[str, BitLinear | TernaryLinear]
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        config: Phase4Config,
+        second_moments: Mapping[str, Float32[Tensor, "in"]] | None = None,
+    ) -> "CompressedModel":
+        """The trainable form of a full-precision model, which stays untouched.
+
+        Args:
+            config: resolved for this model (`Phase4Config.resolved`).
+            second_moments: E[x_j^2] of every quantized layer's input, for rule "optimal"; None weighs all alike.
+
+        Raises:
+            BitnetError: an architecture or layer that is not supported, a weight that cannot be quantized.
+        """
+        plan = layer_plan(model)
+        layers: dict[str, BitLinear | TernaryLinear] = {}
+        for decision in _quantized(plan):
+            module = model.get_submodule(decision.name)
+            weight, bias = matrix(module), module.bias
+            moment = None if second_moments is None else second_moments[decision.name]
+            layers[decision.name] = _bit_linear(weight, bias, config, moment)
+        return cls(replace_modules(model, layers), plan, config, layers)
+
+    def latent(self) -> "CompressedModel":
+        """The trainable form of this model: latent weights that quantize to its codes and scales.
+
+        Codes are reproduced exactly, scales exactly under rule "optimal" and to float32 rounding under the others.
+        """
+        layers: dict[str, BitLinear | TernaryLinear] = {}
+        for name, layer in self.layers.items():
+            weight = latent_weight(layer.ternary(), self.config.rule)
+            layers[name] = _bit_linear(weight, layer.bias, self.config, None)
+        return CompressedModel(replace_modules(self.model, layers), self.plan, self.config, layers)
+
+    def packed(self) -> "CompressedModel":
+        """The form that is stored and run: packed codes, scales, and tables rounded as they will be stored."""
+        layers: dict[str, BitLinear | TernaryLinear] = {}
+        for name, layer in self.layers.items():
+            layers[name] = TernaryLinear.from_ternary(
+                layer.ternary(), layer.bias, self.config.codec, self.config.activation_bits
+            )
+        model = replace_modules(self.model, layers)
+        self._round_tables(model)
+        return CompressedModel(model.requires_grad_(False).eval(), self.plan, self.config, layers)
+
+    def dequantized(self, dtype: torch.dtype = torch.float16) -> PreTrainedModel:
+        """A plain transformers model with weights scale * codes rounded once to `dtype`, Conv1D layers restored.
+
+        Tables are rounded as they are stored before they are cast; non-persistent buffers keep their precision.
+
+        Raises:
+            BitnetError: a value beyond the range of float16.
+        """
+        kinds = {decision.name: decision.kind for decision in self.plan}
+        plain = {
+            name: _plain_layer(layer.ternary().dequantize(torch.float32), layer.bias, kinds[name])
+            for name, layer in self.layers.items()
+        }
+        model = replace_modules(self.model, plain)
+        self._round_tables(model)
+        for name, parameter in model.named_parameters():
+            parameter.data = to_float16(name, parameter.data) if dtype == torch.float16 else parameter.data.to(dtype)
+        model.config.dtype = dtype
+        return model.requires_grad_(False).eval()
+
+    @property
+    def zero_fraction(self) -> float:
+        """Share of zero codes over all quantized weights, in [0, 1]."""
+        ternary = [layer.ternary() for layer in self.layers.values()]
+        zeros = sum(int((weight.codes == 0).sum()) for weight in ternary)
+        return zeros / sum(weight.codes.numel() for weight in ternary)
+
+    @contextlib.contextmanager
+    def activations(self, bits: ActivationBits) -> Iterator[None]:
+        """Within the block every quantized layer reads its input as int8 (`bits` 8) or in floating point (None)."""
+        before = {name: layer.activation_bits for name, layer in self.layers.items()}
+        try:
+            for layer in self.layers.values():
+                layer.activation_bits = bits
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer.activation_bits = before[name]
+
+    def _round_tables(self, model: PreTrainedModel) -> None:
+        for decision in self.plan:
+            if decision.kind in TABLE_KINDS:
+                table = model.get_submodule(decision.name).weight
+                table.data = decode_table(encode_table(decision.name, table.data, self.config.embedding_dtype))
+
+
+def replace_modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> PreTrainedModel:
+    """A copy of `model` in which the named submodules are the given ones; everything else is copied, ties included.
+
+    The modules that are replaced are never copied, so that no weight is held twice.
+    """
+    # deepcopy asks its memo first: listing a replacement there makes it the "copy" of the original.
+    memo: dict[int, object] = {id(model.get_submodule(name)): module for name, module in replacements.items()}
+    return copy.deepcopy(model, memo)
+
+
+def latent_weight(ternary: TernaryWeight, rule: Rule) -> Float[Tensor, "out in"]:
+    """Float weights that `rule` quantizes back to `ternary`.
+
+    scale * codes does for rule "optimal", whose scale is a mean over the support. The scale of the other rules is the
+    mean over all weights of the group, zeros included, so the others are scaled up to make up for the zeros.
+    """
+    weight = ternary.dequantize(torch.float32)
+    if rule == "optimal":
+        return weight
+    support = ternary.codes.abs().double()
+    rows, width = support.shape
+    if ternary.scale.shape == (1, 1):
+        return (weight / support.mean().clamp_min(1 / support.numel())).float()
+    size = ternary.group_size or width
+    groups = -(-width // size)
+    index = torch.arange(width) // size
+    occupied = torch.zeros(rows, groups, dtype=torch.float64).index_add_(1, index, support)
+    sizes = torch.bincount(index, minlength=groups)
+    return (weight * (sizes / occupied.clamp_min(1.0))[:, index]).float()
+
+
+def _quantized(plan: tuple[LayerDecision, ...]) -> Iterator[LayerDecision]:
+    return (decision for decision in plan if decision.quantized)
+
+
+def matrix(module: nn.Module) -> Float[Tensor, "out in"]:
+    """The weight as [out, in]; transformers' Conv1D keeps it as [in, out]."""
+    weight = module.weight
+    if not isinstance(weight, Tensor):
+        raise BitnetError(f"A layer of type {type(module).__name__} has no weight tensor, so it cannot be compressed.")
+    return weight.detach().T if isinstance(module, Conv1D) else weight.detach()
+
+
+def _bit_linear(
+    weight: Float[Tensor, "out in"],
+    bias: Float[Tensor, "out"] | None,
+    config: Phase4Config,
+    second_moment: Float32[Tensor, "in"] | None,
+) -> BitLinear:
+    """A layer with copies of `weight` and `bias`."""
+    assert config.sparsity_threshold is not None  # resolved
+    return BitLinear(
+        weight,
+        None if bias is None else bias.detach(),
+        rule=config.rule,
+        granularity=config.granularity,
+        group_size=config.group_size,
+        tau=config.sparsity_threshold,
+        activation_bits=config.activation_bits,
+        second_moment=second_moment,
+    )
+
+
+def _plain_layer(weight: Float[Tensor, "out in"], bias: Tensor | None, kind: str) -> nn.Module:
+    rows, columns = weight.shape
+    # On the meta device nothing is allocated or drawn: both parameters are replaced at once.
+    with torch.device("meta"):
+        layer = Conv1D(rows, columns) if kind == "conv1d" else nn.Linear(columns, rows, bias=bias is not None)
+    layer.weight = nn.Parameter(weight.T.contiguous() if kind == "conv1d" else weight)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
