@@ -1,0 +1,225 @@
+"""The two artefacts on disk: the packed ternary folder and the plain FP16 folder.
+
+The packed folder (format version 1) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
+which names the rule, the codec, every quantized layer and the SHA-256 of every other file. Tensors are named
+`<layer>.packed` (uint8 codes, rows byte-aligned), `<layer>.scale` (float32) and otherwise as in the original model;
+int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from bitnet.architectures import LayerDecision, layer_plan
+from bitnet.bitlinear import BitLinear, TernaryLinear
+from bitnet.checkpoint import digest_file, write_json
+from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix, replace_modules
+from bitnet.config import Phase4Config
+from bitnet.errors import BitnetError, first_line
+from bitnet.huggingface import quiet
+from bitnet.packed_manifest import (
+    MANIFEST,
+    TENSORS,
+    FileRecord,
+    LayerRecord,
+    PackedManifest,
+    Quantization,
+    check_files,
+    read_manifest,
+)
+from bitnet.packing import bytes_per_row, pack, unpack
+from bitnet.quantizer import TernaryWeight
+from bitnet.tables import decode_table, encode_table
+
+
+def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> PackedManifest:
+    """Write a model in packed form (`CompressedModel.packed`) into the existing, empty folder `directory`."""
+    save_file(packed_tensors(compressed), directory / TENSORS, metadata={"format": "pt"})
+    compressed.model.config.save_pretrained(directory)
+    if compressed.model.generation_config is not None:
+        compressed.model.generation_config.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    config = compressed.config
+    manifest = PackedManifest(
+        model_type=compressed.model.config.model_type,
+        quantization=Quantization(**{name: getattr(config, name) for name in Quantization.model_fields}),
+        layers=tuple(_layer_record(name, layer, config) for name, layer in compressed.layers.items()),
+        files={
+            path.name: FileRecord(sha256=digest_file(path), bytes=path.stat().st_size)
+            for path in sorted(directory.iterdir())
+        },
+    )
+    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def packed_tensors(compressed: CompressedModel) -> dict[str, Tensor]:
+    """Every tensor of the packed file by name; each parameter of the model appears exactly once."""
+    tensors: dict[str, Tensor] = {}
+    for decision in compressed.plan:
+        module = compressed.model.get_submodule(decision.name)
+        if decision.quantized:
+            ternary = compressed.layers[decision.name].ternary()
+            tensors[f"{decision.name}.packed"] = pack(ternary.codes, compressed.config.codec)
+            tensors[f"{decision.name}.scale"] = ternary.scale
+        for key, value in module.named_parameters(recurse=False):
+            if decision.kind in TABLE_KINDS and key == "weight":
+                stored = encode_table(decision.name, value.detach(), compressed.config.embedding_dtype)
+                tensors.update({f"{decision.name}.{part}": tensor for part, tensor in stored.items()})
+            elif not decision.quantized:
+                tensors[f"{decision.name}.{key}"] = value.detach()
+        if decision.quantized and (bias := compressed.layers[decision.name].bias) is not None:
+            tensors[f"{decision.name}.bias"] = bias.detach()
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def load_packed(directory: Path) -> tuple[CompressedModel, PreTrainedTokenizerBase]:
+    """Read a packed folder back, in packed form and float32 arithmetic, and its tokenizer.
+
+    Raises:
+        BitnetError: not a packed folder, another format version, a file that is missing or not byte for byte what
+            `bitnet.json` says, a tensor that is missing, unexpected or of the wrong shape or dtype, invalid codes.
+    """
+    manifest = read_manifest(directory)
+    check_files(directory, manifest)
+    tensors = _Tensors(directory / TENSORS)
+    model = _skeleton(directory)
+    plan = layer_plan(model)
+    shapes = {d.name: tuple(matrix(model.get_submodule(d.name)).shape) for d in plan if d.quantized}
+    if shapes != {layer.name: layer.shape for layer in manifest.layers}:
+        raise BitnetError(f"The layers listed in {directory / MANIFEST} are not those of its config.json.")
+    config = Phase4Config(**dict(manifest.quantization))
+    layers: dict[str, BitLinear | TernaryLinear] = {
+        layer.name: _ternary_layer(layer, config, tensors, model.get_submodule(layer.name).bias)
+        for layer in manifest.layers
+    }
+    for decision in plan:
+        if not decision.quantized:
+            _restore(decision, model.get_submodule(decision.name), tensors, config)
+    tensors.check_empty()
+    model = replace_modules(model, layers).requires_grad_(False).eval()
+    return CompressedModel(model, plan, config, layers), load_tokenizer(directory)
+
+
+def load_trainable(directory: Path) -> CompressedModel:
+    """The model of a packed folder in trainable form, ternary layers on latent weights; raises as `load_packed`."""
+    return load_packed(directory)[0].latent()
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a local folder; a BitnetError if there is none that can be read."""
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # whatever a third-party reader makes of a damaged file
+        raise BitnetError(f"The tokenizer in {directory} cannot be read ({first_line(error)}).") from error
+
+
+def save_fp16(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write a plain model (`CompressedModel.dequantized`) as a folder that transformers loads without this package."""
+    with quiet():
+        model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+class _Tensors:
+    """The tensors of a packed file, each taken once and checked as it is taken."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._left = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise BitnetError(f"{path} is not a readable safetensors file ({error}).") from error
+
+    def take(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+        if name not in self._left:
+            raise BitnetError(f"{self.path} lacks the tensor '{name}'.")
+        tensor = self._left.pop(name)
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+            raise BitnetError(
+                f"Tensor '{name}' in {self.path} is {_describe(tensor.dtype, tuple(tensor.shape))} "
+                f"instead of {_describe(dtype, shape)}."
+            )
+        return tensor
+
+    def check_empty(self) -> None:
+        if self._left:
+            raise BitnetError(f"{self.path} holds the unexpected tensor '{min(self._left)}'.")
+
+
+def _describe(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)}"
+
+
+def _skeleton(directory: Path) -> PreTrainedModel:
+    """A float32 model of the folder's architecture whose weights are still to be filled in."""
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away: leave the caller's dice alone
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except Exception as error:  # likewise
+        raise BitnetError(f"{directory / 'config.json'} describes no model ({first_line(error)}).") from error
+    if (directory / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(directory)
+    return model
+
+
+def _ternary_layer(record: LayerRecord, config: Phase4Config, tensors: _Tensors, bias: Tensor | None) -> TernaryLinear:
+    """One layer from the file; `bias` is the skeleton's, present where the file must have one."""
+    rows, width = record.shape
+    packed = tensors.take(f"{record.name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec)))
+    scale = tensors.take(f"{record.name}.scale", torch.float32, _scale_shape(record.shape, config))
+    stored_bias = None if bias is None else tensors.take(f"{record.name}.bias", torch.float32, (rows,))
+    group_size = config.group_size if config.granularity == "group" else None
+    try:
+        codes = unpack(packed, record.codec, width)
+    except BitnetError as error:
+        raise BitnetError(f"Layer '{record.name}' in {tensors.path}: {error}") from error
+    ternary = TernaryWeight(codes, scale, group_size)
+    return TernaryLinear.from_ternary(ternary, stored_bias, record.codec, config.activation_bits)
+
+
+def _scale_shape(shape: tuple[int, int], config: Phase4Config) -> tuple[int, int]:
+    rows, width = shape
+    if config.granularity == "tensor":
+        return (1, 1)
+    return (rows, 1 if config.granularity == "channel" else -(-width // config.group_size))
+
+
+def _restore(decision: LayerDecision, module: nn.Module, tensors: _Tensors, config: Phase4Config) -> None:
+    """Fill a preserved layer from the file."""
+    for key, parameter in module.named_parameters(recurse=False):
+        shape = tuple(parameter.shape)
+        name = f"{decision.name}.{key}"
+        if decision.kind in TABLE_KINDS and key == "weight":
+            parameter.data = _table(decision.name, shape, tensors, config)
+        else:
+            parameter.data = tensors.take(name, torch.float32, shape)
+
+
+def _table(name: str, shape: tuple[int, ...], tensors: _Tensors, config: Phase4Config) -> Tensor:
+    if config.embedding_dtype == "int8":
+        codes = tensors.take(f"{name}.codes", torch.int8, shape)
+        return decode_table({"codes": codes, "scale": tensors.take(f"{name}.scale", torch.bfloat16, (shape[0], 1))})
+    dtype = torch.float16 if config.embedding_dtype == "float16" else torch.float32
+    return decode_table({"weight": tensors.take(f"{name}.weight", dtype, shape)})
+
+
+def _layer_record(name: str, layer: BitLinear | TernaryLinear, config: Phase4Config) -> LayerRecord:
+    ternary = layer.ternary()
+    rows, width = ternary.codes.shape
+    groups = (ternary.scale.shape[0], ternary.scale.shape[1])
+    return LayerRecord(
+        name=name, shape=(rows, width), codec=config.codec, scale_shape=groups, zero_fraction=ternary.zero_fraction
+    )
