@@ -22,7 +22,7 @@ class Phase3Manifest(BaseModel):
     `tokenizer_sha256` is `tokenizer_digest` of the tokenizer; thinking tokens, where declared, are at least 8.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model_path: str
     tokenizer_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -1,6 +1,7 @@
 """Quality gates: what a compressed model must measure to count as a success, decided exactly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -13,7 +14,7 @@ EXPLANATIONS = {
     "accuracy_drop": "relative drop of next-token accuracy from the full-precision model",
     "compression_ratio": "FP32 bytes of the model over the bytes of all files needed to reload the packed one",
     "gradient_flow": "fraction of the artefact's quantized layers whose latent weight gets a finite, non-zero gradient",
-    "dequantization": "fraction of the FP16 model's quantized weights equal to half(scale * codes) of the packed one",
+    "dequantization": "fraction of the FP16 model's weights equal to half(x), x being scale * codes of the packed one",
     "agreement": "fraction of positions where both artefacts choose the same next token, activations in floating point",
     "finiteness": "NaN or infinite values in the tensors and logits of both artefacts",
 }
@@ -45,9 +46,10 @@ class Measurements:
     """What the gates look at. Perplexities per token; accuracies and fractions in 0..1; None: not measured.
 
     `agreement` is the fraction of positions where the packed model (activations in floating point) and the FP16
-    model choose the same next token; `dequantized_fraction` the fraction of quantized weights of the FP16 model that
-    equal half(scale * codes) of the packed one; `gradient_flow` the fraction of quantized layers whose latent weight
-    gets a finite, non-zero gradient; `nonfinite` the number of NaN or infinite values found.
+    model choose the same next token; `dequantized_fraction` the fraction of the FP16 model's weights that equal
+    half(x), where x is scale * codes of the packed model in quantized layers and what it stores elsewhere;
+    `gradient_flow` the fraction of quantized layers whose latent weight gets a finite, non-zero gradient; `nonfinite`
+    the number of NaN or infinite values found.
     """
 
     perplexity_before: float | None
@@ -103,6 +105,11 @@ def gates(measured: Measurements, max_accuracy_drop: float, compression_target: 
         _gate("agreement", measured.agreement, ">=", MINIMUM_AGREEMENT),
         _gate("finiteness", nonfinite, "<=", 0.0),
     )
+
+
+def succeeded(decided: Sequence[Gate], reproduced: bool) -> bool:
+    """Whether a run is a success: every gate passed, and a fresh process `reproduced` the logits of both artefacts."""
+    return reproduced and all(gate.passed for gate in decided)
 
 
 def _gate(name: str, measured: float | None, comparison: Literal["<=", ">="], limit: float) -> Gate:

@@ -55,6 +55,7 @@ def test_a_valid_manifest_is_taken_as_it_is(tmp_path):
         ({"thinking_tokens": ["<none>"] * 8}, "'<none>'"),
         ({"strategy_accuracies": {"direct": 1.5}}, "'strategy_accuracies.direct'"),
         ({"anti_theater": {"varied": "maybe"}}, "'anti_theater.varied'"),
+        ({"metrics": {"loss": float("nan")}}, "'metrics.loss'"),
         ({"surprise": 1}, "'surprise'"),
     ],
 )

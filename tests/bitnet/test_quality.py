@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from bitnet.quality import EXPLANATIONS, Gate, Measurements, gates, recovery_triggered, relative_drop, relative_increase
+from bitnet.quality import (
+    EXPLANATIONS,
+    Gate,
+    Measurements,
+    gates,
+    recovery_triggered,
+    relative_drop,
+    relative_increase,
+    succeeded,
+)
 
 GOOD = Measurements(
     perplexity_before=100.0,
@@ -87,3 +96,10 @@ def test_recovery_is_triggered_strictly_above_the_trigger():
     assert recovery_triggered(20.0, 21.000001, 0.05)
     assert recovery_triggered(20.0, math.inf, 0.05)
     assert not recovery_triggered(20.0, 19.0, 0.05)
+
+
+def test_success_is_every_gate_and_a_reproduced_output():
+    passed, missed = Gate("a", 1.0, 1.0, "<=", ""), Gate("b", None, 1.0, "<=", "")
+    assert succeeded([passed, passed], reproduced=True)
+    assert not succeeded([passed, missed], reproduced=True)
+    assert not succeeded([passed], reproduced=False)

@@ -1,0 +1,105 @@
+"""Stage 7: write both artefacts, measure what was written, decide the gates and hand over."""
+
+from pathlib import Path
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from bitnet.artifacts import load_trainable, save_fp16, save_packed
+from bitnet.compressed_model import CompressedModel
+from bitnet.dual_output import compare, windows
+from bitnet.errors import BitnetError
+from bitnet.gradient_flow import GradientFlow, gradient_flow
+from bitnet.handoff import phase5_manifest, save_phase5
+from bitnet.outcome import Outcome
+from bitnet.perplexity import PerplexityResult, encode
+from bitnet.phase_state import Calibration, Recovery, Run
+from bitnet.progress import Advance, Stages
+from bitnet.result import Phase4Result, VerificationRow, finite, save_result
+from bitnet.sizes import sizes
+from bitnet.verify import TOLERANCE, record, verify_in_fresh_process
+
+#: The artefacts' predictions are compared on so many tokens of the evaluation text at most.
+AGREEMENT_TOKENS = 4096
+#: Calibration samples whose loss is backpropagated by the gradient-flow test.
+GRADIENT_SAMPLES = 2
+
+
+def deliver(
+    run: Run,
+    calibration: Calibration,
+    before: PerplexityResult,
+    after: PerplexityResult,
+    recovery: Recovery,
+    directory: Path,
+    stages: Stages,
+    progress: Advance,
+) -> Phase4Result:
+    """Write everything into the empty folder `directory` and return what its `result.json` says."""
+    packed, fp16 = directory / "packed", directory / "fp16"
+    _write_artefacts(run, recovery.packed, directory)
+    tokens = encode(run.loaded.tokenizer, run.evaluation_text.content)
+    limit = min(AGREEMENT_TOKENS, run.config.evaluation_tokens or AGREEMENT_TOKENS)
+    outcome = Outcome(
+        run=run,
+        calibration=calibration,
+        before=before,
+        after=after,
+        recovery=recovery,
+        flow=_artefact_gradients(packed, calibration.samples[:GRADIENT_SAMPLES]),
+        dual=compare(packed, fp16, windows(tokens, run.config.context_length, limit), progress),
+        sizes=sizes(run.parameters, packed, fp16),
+        verification=_verification(directory),
+    )
+    result = outcome.result(packed, stages.rows)
+    save_result(directory, result)
+    manifest = phase5_manifest(
+        directory,
+        config=result.config,
+        phase3=run.phase3,
+        metrics=result.metrics,
+        gates=[gate.model_dump(mode="json") for gate in result.gates],
+        success=result.success,
+        command=run.command,
+    )
+    save_phase5(directory, manifest)
+    return result
+
+
+def _write_artefacts(run: Run, packed: CompressedModel, directory: Path) -> None:
+    """Write packed/, fp16/ and the record of what both models are now, before anything is read back."""
+    (directory / "packed").mkdir()
+    (directory / "fp16").mkdir()
+    save_packed(packed, run.loaded.tokenizer, directory / "packed")
+    plain = packed.dequantized()
+    save_fp16(plain, run.loaded.tokenizer, directory / "fp16")
+    record(directory, run.loaded.tokenizer, run.evaluation_text.content, packed.model, plain.float())
+
+
+def _artefact_gradients(packed: Path, tokens: Int64[Tensor, "batch length"]) -> GradientFlow:
+    """Gradient flow through the stored artefact, reloaded in trainable form."""
+    trainable = load_trainable(packed)
+    return gradient_flow(trainable.model, {name: layer.weight for name, layer in trainable.layers.items()}, tokens)
+
+
+def _verification(directory: Path) -> VerificationRow:
+    try:
+        found = verify_in_fresh_process(directory)
+    except BitnetError as error:
+        return VerificationRow(
+            positions=0,
+            packed_difference=None,
+            fp16_difference=None,
+            tolerance=TOLERANCE,
+            reproduced=False,
+            error=str(error),
+        )
+    return VerificationRow(
+        positions=found.positions,
+        packed_difference=finite(found.packed_difference),
+        fp16_difference=finite(found.fp16_difference),
+        packed_identical=found.packed_identical,
+        fp16_identical=found.fp16_identical,
+        tolerance=found.tolerance,
+        reproduced=found.reproduced,
+    )

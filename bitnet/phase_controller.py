@@ -1,0 +1,237 @@
+"""Phase 4 from a full-precision model to two verified artefacts, in seven stages.
+
+1 load and validate, 2 evaluate, 3 calibrate, 4 compress, 5 evaluate again, 6 recover if triggered, 7 hand over (see
+`bitnet.delivery`). Everything is written beside the output folder and renamed into place at the end.
+"""
+
+import datetime
+import shlex
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
+from bitnet.checkpoint import atomic_directory
+from bitnet.compressed_model import CompressedModel, layer_plan
+from bitnet.config import Phase4Config
+from bitnet.delivery import deliver
+from bitnet.errors import BitnetError
+from bitnet.fine_tuner import hold_out, mean_loss, recover
+from bitnet.handoff import phase3_manifest
+from bitnet.models import LoadedModel, check_weights, count_parameters, load_model
+from bitnet.perplexity import PerplexityResult, encode, perplexity
+from bitnet.phase_state import Calibration, Recovery, Run, Text
+from bitnet.progress import Advance, Stages
+from bitnet.quality import recovery_triggered
+from bitnet.result import RESULT, FallbackRow, Phase4Result
+from bitnet.text import heldout_text, read_text, training_text
+
+#: Fewer evaluation tokens than this decide no gate.
+MINIMUM_EVALUATION_TOKENS = 128
+
+
+def run_phase4(
+    source: str, out: Path, config: Phase4Config, progress: bool = True, force: bool = False
+) -> Phase4Result:
+    """Compress the model `source` into `out`/packed and `out`/fp16, with `out`/result.json and `out`/manifest.json.
+
+    Missed gates are part of the result, not an error. On any error, and on Ctrl-C, nothing is left at `out` that was
+    not there before.
+
+    Args:
+        source: a model folder, a .gguf file, a hub id or a built-in name.
+        force: replace `out` if it holds an earlier run.
+
+    Raises:
+        BitnetError: bad input, told in one sentence.
+    """
+    check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+    with atomic_directory(out) as temporary, Stages(7, progress) as stages:
+        with stages.stage("load and validate"):
+            run = load(source, out, config)
+        with stages.stage("evaluate before") as advance:
+            before = evaluate(run, run.loaded.model, advance)
+        with stages.stage("calibrate") as advance:
+            calibration = calibrate(run, advance)
+        with stages.stage("compress"):
+            trainable = CompressedModel.from_model(run.loaded.model, run.config, calibration.moments)
+            packed = trainable.packed()
+        with stages.stage("evaluate after") as advance:
+            after = evaluate(run, packed.model, advance)
+        with stages.stage("recover") as advance:
+            recovery = recover_if_triggered(run, trainable, packed, calibration, before, after, advance)
+        del trainable, packed  # as large as the model itself
+        with stages.stage("hand over") as advance:
+            return deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+
+
+def check_output(out: Path, force: bool, inputs: list[str | Path | None]) -> None:
+    """Refuse to replace anything that is not an earlier run, and anything that the run reads from.
+
+    Raises:
+        BitnetError: `out` exists and may not be replaced.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not force:
+        raise BitnetError(f"{out} already exists: choose another --out, or pass --force to replace it.")
+    if not (out / RESULT).is_file():
+        raise BitnetError(f"{out} holds no earlier run (no {RESULT}), so --force does not replace it.")
+    for path in inputs:
+        if path is not None and Path(path).resolve().is_relative_to(out.resolve()):
+            raise BitnetError(f"{path} lies in {out}, which would be replaced: choose another --out.")
+
+
+def load(source: str, out: Path, config: Phase4Config) -> Run:
+    """Stage 1: the model, its manifest, the resolved configuration and two texts that do not overlap."""
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    loaded = load_model(source)
+    if loaded.kind == "packed":
+        raise BitnetError(f"{source} is compressed already: give the full-precision model.")
+    if out.resolve().is_relative_to(loaded.path.resolve()):
+        raise BitnetError(f"{out} lies in the folder of the model {source}: choose another --out.")
+    layer_plan(loaded.model)
+    check_weights(loaded.model)
+    parameters = count_parameters(loaded.model)
+    fitted, shortened = _fit_context(config.resolved(parameters), loaded)
+    calibration_text, evaluation_text, chosen = _texts(config)
+    _check_length(config, loaded, evaluation_text)
+    return Run(
+        loaded=loaded,
+        config=fitted,
+        user_set=tuple(sorted(config.model_fields_set)),
+        parameters=parameters,
+        phase3=phase3_manifest(source, loaded.path, loaded.tokenizer),
+        calibration_text=calibration_text,
+        evaluation_text=evaluation_text,
+        fallbacks=(*shortened, *chosen),
+        command=command_line(source, out, config),
+        started=started,
+    )
+
+
+def evaluate(run: Run, model: PreTrainedModel, progress: Advance | None = None) -> PerplexityResult:
+    """Stages 2 and 5: perplexity and next-token accuracy on the evaluation text."""
+    return perplexity(
+        model,
+        run.loaded.tokenizer,
+        [run.evaluation_text.content],
+        run.config.context_length,
+        run.config.batch_size,
+        run.config.evaluation_tokens,
+        progress,
+    )
+
+
+def calibrate(run: Run, progress: Advance) -> Calibration:
+    """Stage 3: samples of the calibration text and, for rule "optimal", the second moments that it weighs by."""
+    config = run.config
+    samples = calibration_samples(
+        run.loaded.tokenizer,
+        run.calibration_text.content,
+        config.calibration_samples,
+        config.calibration_tokens,
+        config.seed,
+    )
+    report = CalibrationReport(run.calibration_text.source, config.calibration_samples, len(samples), samples.numel())
+    moments = None
+    if config.rule == "optimal":
+        names = [decision.name for decision in layer_plan(run.loaded.model) if decision.quantized]
+        moments = second_moments(run.loaded.model, names, samples, config.batch_size, progress)
+    return Calibration(samples, moments, report)
+
+
+def recover_if_triggered(
+    run: Run,
+    trainable: CompressedModel,
+    packed: CompressedModel,
+    calibration: Calibration,
+    before: PerplexityResult,
+    after: PerplexityResult,
+    progress: Advance,
+) -> Recovery:
+    """Stage 6: fine-tune where perplexity rose by more than `fine_tune_trigger`, unless `fine_tune_steps` is 0.
+
+    A tenth of the calibration samples is kept from training to select the weights by; the evaluation text has no say.
+
+    Args:
+        trainable: trained in place.
+        packed: its packed form as it is now, which goes on where recovery does not run.
+    """
+    config = run.config
+    triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
+    training, selection = hold_out(calibration.samples)
+    if not triggered or config.fine_tune_steps == 0 or not len(training):
+        return Recovery(packed, triggered, None, None)
+
+    def loss() -> float:
+        return mean_loss(trainable.packed().model, selection, config.batch_size)
+
+    report = recover(trainable, training, config, loss, progress)
+    recovered = trainable.packed()
+    return Recovery(recovered, triggered, evaluate(run, recovered.model), report)
+
+
+def command_line(source: str, out: Path, config: Phase4Config) -> str:
+    """The shell command that repeats the run, with every setting that the user gave."""
+    settings = [f"--set={override}" for override in config.overrides()]
+    return shlex.join(["bitnet", "compress", source, "--out", str(out), *settings])
+
+
+def _fit_context(config: Phase4Config, loaded: LoadedModel) -> tuple[Phase4Config, list[FallbackRow]]:
+    """Shorten default lengths to the positions that the model has; a length that the user set is refused instead."""
+    positions = int(loaded.model.config.max_position_embeddings)
+    long = [name for name in ("context_length", "calibration_tokens") if getattr(config, name) > positions]
+    for name in long:
+        if name in config.model_fields_set:
+            raise BitnetError(f"{name} is {getattr(config, name)}, but the model has {positions} positions: lower it.")
+    rows = [
+        FallbackRow(step=name, used=f"{positions} tokens", reason="the model has no more positions") for name in long
+    ]
+    return config.model_copy(update=dict.fromkeys(long, positions)), rows
+
+
+def _texts(config: Phase4Config) -> tuple[Text, Text, list[FallbackRow]]:
+    """Calibration and evaluation text, disjoint, and which of them the standard library had to provide."""
+    rows = []
+    texts = []
+    for setting, default, name in (
+        ("calibration_text", training_text, "training"),
+        ("evaluation_text", heldout_text, "held-out"),
+    ):
+        path = getattr(config, setting)
+        if path is None:
+            texts.append(Text(default(), f"standard library ({name} part)"))
+            rows.append(FallbackRow(step=setting, used=texts[-1].source, reason="no text was given"))
+        else:
+            texts.append(Text(read_text(path), str(path)))
+    _check_disjoint(*texts)
+    return texts[0], texts[1], rows
+
+
+def _check_length(config: Phase4Config, loaded: LoadedModel, text: Text) -> None:
+    """Refuse to decide gates on a handful of tokens."""
+    if config.evaluation_tokens is not None and config.evaluation_tokens < MINIMUM_EVALUATION_TOKENS:
+        raise BitnetError(
+            f"evaluation_tokens = {config.evaluation_tokens} is too few to decide a gate: "
+            f"allow at least {MINIMUM_EVALUATION_TOKENS}."
+        )
+    if len(encode(loaded.tokenizer, text.content)) < MINIMUM_EVALUATION_TOKENS:
+        raise BitnetError(
+            f"The evaluation text ({text.source}) is too short: it must have at least "
+            f"{MINIMUM_EVALUATION_TOKENS} tokens."
+        )
+
+
+def _check_disjoint(calibration: Text, evaluation: Text) -> None:
+    if calibration.record.sha256 == evaluation.record.sha256:
+        raise BitnetError(
+            f"The calibration text ({calibration.source}) is also the evaluation text ({evaluation.source}): "
+            "a model must be evaluated on text that it was not fitted to."
+        )
+    one, other = (" ".join(text.content.split()) for text in (calibration, evaluation))
+    if one in other or other in one:
+        raise BitnetError(
+            f"The calibration text ({calibration.source}) and the evaluation text ({evaluation.source}) overlap: "
+            "a model must be evaluated on text that it was not fitted to."
+        )
