@@ -1,0 +1,5 @@
+"""`python -m bitnet` is the program `bitnet`."""
+
+from bitnet.cli import main
+
+main()

@@ -1,0 +1,306 @@
+"""The command line `bitnet`: compress, eval, generate, settings.
+
+Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
+interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
+by the commands that need them, and not by `--help`.
+"""
+
+import contextlib
+import importlib.metadata
+import io
+import itertools
+import json
+import os
+import signal
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from bitnet.config import Phase4Config, allowed_values
+from bitnet.errors import BitnetError
+
+if TYPE_CHECKING:
+    from bitnet.models import LoadedModel
+
+#: Exit codes beside 0; 141 is what a shell reports of a program that wrote into a closed pipe.
+MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
+#: Input tokens of an evaluation window, where neither the user nor the model's positions say otherwise.
+CONTEXT_LENGTH = 512
+#: The record of a run, as in `bitnet.result.RESULT`, whose module imports torch.
+_RESULT = "result.json"
+
+
+class Commands(TyperGroup):
+    """The commands, with the outcomes that they share turned into exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was chosen; no traceback for bad input, Ctrl-C, or a reader that went away."""
+        try:
+            return super().invoke(ctx)
+        except BitnetError as error:
+            typer.echo(f"Error: {error}", err=True)
+            code = BAD_INPUT
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+            code = CLOSED_PIPE
+        raise typer.Exit(code)
+
+
+class Output(Console):
+    """Standard output with tables, where it is a terminal in colours."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `Commands`: rich would exit with 1, which means a missed gate here."""
+        raise BrokenPipeError
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: examples stay lines that can be copied, and a log gets no boxes
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A Hugging Face folder, a .gguf file, a hub id, or a built-in model (smollm2-135m, tiny), of the type "
+        "llama, qwen2, gpt2, gpt_neox or opt.",
+        show_default=False,
+    ),
+]
+RunnableArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="out/packed or out/fp16 of a compressed model, or any model that `bitnet compress` takes.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bitnet {importlib.metadata.version('bitnet-audit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def bitnet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compress a causal language model to ternary (1.58-bit) weights, and run it.
+
+    \b
+    Examples:
+      bitnet compress smollm2-135m --out out
+      bitnet eval out/packed --text FILE
+      bitnet generate out/packed "Once upon a time"
+
+    Exit codes: 0 success; 1 a compressed model missed a gate; 2 bad input, told in one sentence; 130 interrupted.
+    """
+
+
+@app.command()
+def compress(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the outputs.", show_default=False)],
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings, one `key: value` a line.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One setting, which goes before --config; repeatable. `bitnet settings` lists them.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
+) -> None:
+    """Compress a model to ternary weights.
+
+    Writes OUT/packed (the ternary model), OUT/fp16 (the same model for every program that reads Hugging Face folders),
+    OUT/result.json (what was measured and decided) and OUT/manifest.json (digests, for the next phase), once both
+    models have been reloaded and checked. On an error, and on Ctrl-C, nothing is left behind.
+
+    \b
+    Examples:
+      bitnet compress tiny --out out
+      bitnet compress smollm2-135m --out out --set codec=base3 --set embedding_dtype=int8
+      bitnet compress ./my-model --out out --config phase4.yaml --json > result.json
+
+    \b
+    Exit codes:
+      0    every gate was passed and the outputs were verified
+      1    the outputs were written, but a gate was missed or the verification failed
+      2    bad input, told in one sentence; nothing was written
+      130  interrupted; nothing was written
+    """
+    base = Phase4Config() if config is None else Phase4Config.from_yaml(config)
+    chosen = base.with_overrides(settings or [])
+    with _third_party_silence():
+        from bitnet.phase_controller import run_phase4
+        from bitnet.summary import print_result, verdict
+
+        result = run_phase4(model, out, chosen, progress=not quiet, force=force)
+    if as_json:
+        typer.echo((out / _RESULT).read_text(encoding="utf-8"), nl=False)
+    elif not quiet:
+        print_result(result, out, Output())
+    if not result.success:
+        if as_json or quiet:
+            typer.echo(verdict(result)[0], err=True)
+        raise typer.Exit(MISSED)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: RunnableArgument,
+    text: Annotated[
+        list[Path], typer.Option("--text", help="UTF-8 file; repeatable, each one is a document.", show_default=False)
+    ],
+    context_length: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Tokens in a window (default: {CONTEXT_LENGTH}, or the model's positions)."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows that the model reads at once.")] = 4,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Score the first tokens only (default: all).")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure perplexity and accuracy on text.
+
+    Perplexity is defined as in lm-evaluation-harness: on rolling windows, summed over all tokens of all texts; accuracy
+    is the share of tokens that the model finds likeliest.
+
+    \b
+    Examples:
+      bitnet eval out/packed --text book.txt
+      bitnet eval smollm2-135m --text book.txt --max-tokens 2000 --json
+    """
+    from bitnet.text import read_text
+
+    documents = [read_text(path) for path in text]
+    with _third_party_silence():
+        from bitnet.perplexity import perplexity
+        from bitnet.progress import Stages
+        from bitnet.summary import print_evaluation
+
+        with Stages(2, not quiet) as stages:
+            with stages.stage("load"):
+                loaded = _load(model)
+            length = context_length or min(CONTEXT_LENGTH, int(loaded.model.config.max_position_embeddings))
+            with stages.stage("evaluate") as advance:
+                figures = perplexity(loaded.model, loaded.tokenizer, documents, length, batch_size, max_tokens, advance)
+    names = [str(path) for path in text]
+    if as_json:
+        record = {"model": model, "kind": loaded.kind, "texts": names, "context_length": length, **figures.as_dict()}
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print_evaluation(figures, names, f"{model}, in windows of {length} tokens", Output())
+
+
+@app.command()
+def generate(
+    model: RunnableArgument,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Text to continue.", show_default=False)],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where to stop, unless the model does earlier.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token; 1 samples as learnt.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the sampling.")] = 0,
+) -> None:
+    """Continue a prompt.
+
+    Prints the prompt and then its continuation, as it comes. It is a plain continuation of the text: a chat template
+    that the model may have is not applied.
+
+    \b
+    Examples:
+      bitnet generate out/packed "Once upon a time"
+      bitnet generate out/fp16 "The " --max-new-tokens 20 --temperature 0.8 --seed 1
+    """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise BitnetError("The prompt is not valid UTF-8: check the encoding of the terminal.") from None
+    output = sys.stdout
+    with _third_party_silence():
+        from bitnet.generation import generate as continuation
+        from bitnet.progress import terminal
+
+        with terminal().status("loading the model"):
+            loaded = _load(model)
+        pieces = continuation(loaded.model, loaded.tokenizer, prompt, max_new_tokens, temperature, seed)
+        for piece in itertools.chain([prompt], pieces):
+            typer.echo(piece, file=output, nl=False)
+    typer.echo()
+
+
+@app.command(name="settings")
+def list_settings() -> None:
+    """List the settings of `bitnet compress`.
+
+    Each with its default, what it is, and what it takes. A setting is given as --set codec=base3, or as the line
+    `codec: base3` in a file for --config.
+    """
+    console = Output(highlight=False)
+    width = min(console.width, 100) - 4
+    for name, field in Phase4Config.model_fields.items():
+        default = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        console.print(f"[bold]{name}[/bold] = {'null' if default is None else default}")
+        about = (field.description or "").split("\n\n")[0].replace("None", "null")
+        about = textwrap.fill(f"{about} Takes {allowed_values(name)}.", width)
+        console.print(textwrap.indent(about, "    "), markup=False)
+
+
+def _load(source: str) -> "LoadedModel":
+    """The model `source`, with finite weights."""
+    from bitnet.models import check_weights, load_model
+
+    loaded = load_model(source)
+    check_weights(loaded.model)
+    return loaded
+
+
+@contextlib.contextmanager
+def _third_party_silence() -> Iterator[None]:
+    """Libraries keep their warnings and progress bars to themselves, and what they print goes to standard error."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        if not sys.warnoptions:  # python -W asks for them
+            warnings.simplefilter("ignore")
+        from bitnet.huggingface import quiet
+
+        with quiet():
+            yield
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End as on Ctrl-C, so that nothing is left half-written; with the exit code that a shell expects."""
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Entry point of the program `bitnet`."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a character that the terminal cannot show is no reason to stop
+    app()

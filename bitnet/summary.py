@@ -1,0 +1,253 @@
+"""What `bitnet compress` and `bitnet eval` show at the end: a run, and an evaluation, for human eyes."""
+
+import math
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bitnet.perplexity import PerplexityResult
+from bitnet.quality import relative_increase
+from bitnet.result import RESULT, Figures, GateRow, Phase4Result
+from bitnet.verify import RECORD
+
+#: What to try when a gate is missed: words, and the settings that do it.
+_BETTER: Mapping[str, Mapping[str, object]] = {
+    "one scale for fewer weights": {"granularity": "group", "group_size": 64},
+    "activations in floating point": {"activation_bits": None},
+}
+_SMALLER: Mapping[str, Mapping[str, object]] = {
+    "denser codes": {"codec": "base3"},
+    "smaller embeddings": {"embedding_dtype": "int8"},
+    "fewer scales": {"granularity": "channel"},
+}
+
+#: The gates of quality, whose figures are relative changes.
+_LOSSES = frozenset({"perplexity_increase", "accuracy_drop"})
+
+
+def print_result(result: Phase4Result, out: Path, console: Console) -> None:
+    """Print a run whose outputs are in `out`: quality, sizes, gates, what was done otherwise, and what to type next."""
+    size = f"{result.parameters / 1e6:.3g} million parameters, size class {result.size_class}"
+    _say(console, [f"{result.source} ({result.model_type}, {size}) in {result.duration:.0f} seconds", ""])
+    for table in (_quality(result), _sizes(result), _gates(result.gates)):
+        console.print(table, "")
+    _say(console, [_quantized(result), _recovery(result), _verification(result), *_fallbacks(result), ""])
+    _say(console, [*verdict(result), "", *_next(result, out)])
+
+
+def verdict(result: Phase4Result) -> list[str]:
+    """Whether the run succeeded; if it did not, which gates it missed and what can be done."""
+    if result.success:
+        return ["Success: every gate was passed."]
+    lines = []
+    if result.missed:
+        names = ", ".join(gate.name for gate in result.missed)
+        lines.append(f"Not a success: {len(result.missed)} of {len(result.gates)} gates missed ({names}).")
+        lines += [f"  {gate.name}: {gate.explanation}" for gate in result.missed]
+        lines += _advice(result)
+    if not result.verification.reproduced:
+        lines.append("Not a success: a fresh process did not reproduce the outputs, so do not use them.")
+    return lines
+
+
+def print_evaluation(figures: PerplexityResult, names: Sequence[str], title: str, console: Console) -> None:
+    """Print the figures of an evaluation of the texts called `names`, and of each text where there are several."""
+    _say(console, [title])
+    table = _table("", "")
+    table.show_header = False
+    table.add_row("tokens", f"{figures.tokens:,}")
+    table.add_row("token perplexity", _number(figures.token_perplexity))
+    table.add_row("word perplexity", _number(figures.word_perplexity))
+    table.add_row("byte perplexity", _number(figures.byte_perplexity))
+    table.add_row("bits per byte", _number(figures.bits_per_byte))
+    table.add_row("next-token accuracy", _percent(figures.next_token_accuracy))
+    console.print(table)
+    if len(names) > 1:
+        console.print("", _each_text(figures, names))
+
+
+def _each_text(figures: PerplexityResult, names: Sequence[str]) -> Table:
+    table = _table("", "tokens", "token perplexity", "bits per byte", "accuracy")
+    for document, name in zip(figures.documents, names, strict=False):  # --max-tokens may have left the last ones out
+        own = PerplexityResult((document,))
+        table.add_row(
+            escape(name),
+            f"{own.tokens:,}",
+            _number(own.token_perplexity),
+            _number(own.bits_per_byte),
+            _percent(own.next_token_accuracy),
+        )
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    """A table of names on the left and figures on the right."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(escape(first), overflow="fold")
+    for other in others:
+        table.add_column(escape(other), justify="right")
+    return table
+
+
+def _say(console: Console, lines: Iterable[str]) -> None:
+    """Print lines as they are: no markup, no colours for numbers, no line breaks within a command or a path."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _quality(result: Phase4Result) -> Table:
+    columns = {"before": result.before, "compressed": result.after}
+    if result.recovered is not None:
+        columns["recovered"] = result.recovered
+    table = _table(f"Quality on {result.before.tokens:,} tokens", *columns, "relative change")
+    rows: Mapping[str, tuple[Callable[[Figures], float | None], Callable[[float | None], str]]] = {
+        "token perplexity": (lambda figures: figures.token_perplexity, _number),
+        "next-token accuracy": (lambda figures: figures.next_token_accuracy, _percent),
+        "bits per byte": (lambda figures: figures.bits_per_byte, _number),
+    }
+    for name, (value, text) in rows.items():
+        change = relative_increase(value(result.before), value(result.final))
+        table.add_row(name, *(text(value(figures)) for figures in columns.values()), _change(change))
+    return table
+
+
+def _sizes(result: Phase4Result) -> Table:
+    sizes = result.sizes
+    table = _table("Size", "on disk", "against FP32", "against FP16")
+    for name, count in (
+        ("full precision (FP32)", sizes.fp32_bytes),
+        ("packed", sizes.packed_bytes),
+        ("fp16", sizes.fp16_folder_bytes),
+    ):
+        table.add_row(name, _bytes(count), f"{sizes.fp32_bytes / count:.2f}x", f"{sizes.fp32_bytes / 2 / count:.2f}x")
+    return table
+
+
+def _gates(gates: Sequence[GateRow]) -> Table:
+    table = _table("Gates", "measured", "limit", "result")
+    for gate in gates:
+        outcome = "[green]passed[/green]" if gate.passed else "[bold red]MISSED[/bold red]"
+        limit = f"{gate.comparison} {_gate_figure(gate.name, gate.limit)}"
+        table.add_row(gate.name, _gate_figure(gate.name, gate.measured), limit, outcome)
+    return table
+
+
+def _quantized(result: Phase4Result) -> str:
+    sizes = result.sizes
+    return (
+        f"Ternary weights: {sizes.quantized_weights:,} in {len(result.layers)} layers, "
+        f"{_percent(result.zero_fraction)} of them zero, {sizes.bits_per_weight:.2f} bits each "
+        f"({sizes.quantized_ratio:.1f}x against FP32)"
+    )
+
+
+def _recovery(result: Phase4Result) -> str:
+    recovery = result.recovery
+    if not recovery.triggered:
+        return f"Recovery: not needed, as perplexity rose by no more than {100 * recovery.trigger:g} %"
+    return "Recovery: none" if recovery.report is None else f"Recovery: {recovery.report['steps']} training steps"
+
+
+def _verification(result: Phase4Result) -> str:
+    found = result.verification
+    if found.error is not None:
+        return f"Verification: FAILED. {found.error}"
+    if not found.packed_identical or not found.fp16_identical:
+        detail = "weights differ"
+    elif found.packed_difference is None or found.fp16_difference is None:
+        detail = "logits are not finite"
+    else:
+        difference = max(found.packed_difference, found.fp16_difference)
+        detail = f"logits differ by {difference:.2g}, allowed {found.tolerance:g}"
+    outcome = "reproduced" if found.reproduced else "DID NOT reproduce"
+    return f"Verification: a fresh process {outcome} both models ({detail})"
+
+
+def _fallbacks(result: Phase4Result) -> list[str]:
+    rows = [f"  {row.step}: {row.used} ({row.reason})" for row in result.fallbacks]
+    return ["Fallbacks:", *rows] if rows else []
+
+
+def _advice(result: Phase4Result) -> list[str]:
+    """What the user can change, in settings that are not already so."""
+    missed = [gate.name for gate in result.missed]
+    lines = []
+    if not _LOSSES.isdisjoint(missed):
+        lines += _suggestions("To lose less quality", _BETTER, result.config)
+        lines.append("    more recovery: a higher fine_tune_steps, fine_tune_budget or fine_tune_lr")
+    if "compression_ratio" in missed:
+        lines += _suggestions("To save more bytes", _SMALLER, result.config)
+        lines.append("  To accept less: a lower compression_target")
+    others = [name for name in missed if name not in (*_LOSSES, "compression_ratio")]
+    if others:
+        lines.append(f"  {', '.join(others)}: no setting is made for this; {RESULT} tells more, layer by layer")
+    return lines
+
+
+def _suggestions(aim: str, options: Mapping[str, Mapping[str, object]], config: Mapping[str, object]) -> list[str]:
+    open_options = {words: s for words, s in options.items() if any(config[key] != s[key] for key in s)}
+    lines = [
+        f"    {words}: " + " ".join(f"--set {key}={'null' if value is None else value}" for key, value in s.items())
+        for words, s in open_options.items()
+    ]
+    return [f"  {aim}:", *lines]
+
+
+def _next(result: Phase4Result, out: Path) -> list[str]:
+    packed = shlex.quote(str(out / "packed"))
+    return [
+        f"In {out}:",
+        "  packed/                   the ternary model, for bitnet",
+        "  fp16/                     the same model for every program that reads Hugging Face folders",
+        f"  {RESULT}               every figure, setting and layer of this run",
+        "  manifest.json             digests, metrics and gates, for the next phase",
+        f"  {RECORD}  what `python -m bitnet.verify {shlex.quote(str(out))}` compares the models with",
+        "Next:",
+        f'  bitnet generate {packed} "Once upon a time"',
+        f"  bitnet eval {packed} --text FILE",
+        "The same run again, with --force or another --out:",
+        f"  {result.command}",
+    ]
+
+
+def _gate_figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    if name == "compression_ratio":
+        return f"{value:.4g}x"
+    if name == "finiteness":
+        return f"{value:.0f}"
+    if name in _LOSSES:
+        return f"{100 * value:,.0f} %" if value >= 10 else f"{100 * value:.2f} %"
+    return f"{100 * value:.6g} %"  # tells a share of 99.9995 % from the whole
+
+
+def _change(value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{100 * value:+.1f} %" if value < 10 else f"{1 + value:,.0f} times"
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isinf(value):
+        return "infinite"
+    if value < 1e3:
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if value < 1e9 else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _bytes(count: int) -> str:
+    """A size in units of powers of ten, as `bitnet.metrics` has them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.4g} {unit}"
+    return f"{count / 1e3:.4g} kB"
