@@ -9,7 +9,17 @@ from bitnet.text import training_text
 from bitnet.tiny import TinyRecipe, train_model, train_tokenizer
 
 RECIPE = TinyRecipe(
-    vocabulary=320, width=48, layers=2, feed_forward=96, heads=2, positions=64, steps=60, batch=8, tokens=48, threads=1
+    vocabulary=320,
+    width=48,
+    layers=2,
+    feed_forward=96,
+    heads=2,
+    positions=64,
+    steps=60,
+    batch=8,
+    tokens=48,
+    gap=16,
+    threads=1,
 )
 
 
