@@ -341,6 +341,13 @@ def test_an_output_that_the_run_reads_from_is_never_replaced(finished, model_fol
     assert (finished.out / "packed" / TENSORS).is_file()
 
 
+def test_an_output_within_the_models_own_folder_is_refused(texts, tmp_path):
+    model = write_model(tmp_path / "model", "llama")
+    with pytest.raises(BitnetError, match="lies in the folder of the model"):
+        run(model, model / "out", texts)
+    assert not (model / "out").exists()
+
+
 def test_progress_is_shown_when_wanted(model_folder, texts, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(delivery, "verify_in_fresh_process", delivery_verify)
     config = Phase4Config(**{**SETTINGS, **texts, "fine_tune_steps": 1})
