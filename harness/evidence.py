@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, SupportsFloat
 
@@ -28,11 +29,15 @@ class Record(BaseModel):
 
 
 class Figure(Record):
-    """One measured number; `interval` is its 95 % interval where the check measured one."""
+    """One measured number; `interval` is its 95 % interval where the check measured one.
+
+    `timing` marks a number that follows from clock times, so that it differs between two runs with one seed.
+    """
 
     value: float
     unit: str = ""
     interval: tuple[float, float] | None = None
+    timing: bool = False
 
     @property
     def finite(self) -> bool:
@@ -41,7 +46,7 @@ class Figure(Record):
 
 
 class CheckRecord(Record):
-    """The evidence that one check gave for the criteria that it is marked with."""
+    """The evidence that one check gave for the criteria that it is marked with; `timings` are seconds, as measured."""
 
     nodeid: str
     criteria: tuple[str, ...]
@@ -50,6 +55,7 @@ class CheckRecord(Record):
     figures: dict[str, Figure] = {}
     notes: tuple[str, ...] = ()
     attachments: dict[str, JsonValue] = {}
+    timings: dict[str, tuple[float, ...]] = {}
     command: str
     duration: float = Field(ge=0.0)
 
@@ -137,6 +143,7 @@ class Evidence:
         self.figures: dict[str, Figure] = {}
         self.notes: list[str] = []
         self.attachments: dict[str, JsonValue] = {}
+        self.timings: dict[str, tuple[float, ...]] = {}
 
     def figure(
         self,
@@ -144,12 +151,20 @@ class Evidence:
         value: SupportsFloat,
         unit: str = "",
         interval: tuple[SupportsFloat, SupportsFloat] | None = None,
+        timing: bool = False,
     ) -> None:
-        """Record a number, once a check; `interval` is its 95 % interval. NaN is recorded as NaN and judged RED."""
+        """Record a number, once a check; NaN is recorded as NaN and judged RED.
+
+        `interval` is its 95 % interval; `timing` says that it follows from clock times, see `Figure`.
+        """
         if name in self.figures:
             raise AuditError(f"the figure {name!r} was recorded twice in one check; record the worst value once")
         ends = None if interval is None else (float(interval[0]), float(interval[1]))
-        self.figures[name] = Figure(value=float(value), unit=unit, interval=ends)
+        self.figures[name] = Figure(value=float(value), unit=unit, interval=ends, timing=timing)
+
+    def times(self, name: str, seconds: Sequence[float]) -> None:
+        """Record raw clock times under a name, in the order in which they were measured."""
+        self.timings[name] = tuple(map(float, seconds))
 
     def note(self, text: str) -> None:
         """Record a sentence to be shown with the row."""

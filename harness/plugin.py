@@ -329,6 +329,7 @@ class Audit:
                 figures=trace.evidence.figures,
                 notes=tuple(trace.evidence.notes),
                 attachments=trace.evidence.attachments,
+                timings=trace.evidence.timings,
                 command=self._command(item),
                 duration=trace.duration,
             )

@@ -1,7 +1,7 @@
 """The scorecard: evidence -> statuses -> categories -> overall, with the arithmetic shown and re-computable.
 
 Every number of a scorecard follows from the evidence inside it (`checks`, `deselected`, `selected`, `exit_status`) and
-from the rulebook; `recompute` does it again. Two runs with one seed differ in nothing but TIME_FIELDS.
+from the rulebook; `recompute` does it again. Two runs with one seed differ in times alone, see `without_times`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.status import RowFigure, judge
 
 SCHEMA_VERSION = 1
 SCORECARD_FILE = "scorecard.json"
-TIME_FIELDS = ("started", "finished", "duration")
+TIME_FIELDS = ("started", "finished", "duration", "timings")
 
 
 class Row(Record):
@@ -303,9 +303,27 @@ def parse(data: Any, source: str) -> Scorecard:
 
 
 def without_times(scorecard: Scorecard) -> dict[str, Any]:
-    """A scorecard as JSON data without TIME_FIELDS, to be compared with that of another run."""
+    """A scorecard as JSON data without what clocks say, to be compared with that of another run with one seed.
+
+    TIME_FIELDS go, and so do the values and intervals of figures that are timings and the reasons of the rows that rest
+    on them. That these figures were measured, what they are held to and the statuses that they give stay.
+    """
     data = json.loads(to_json(scorecard))
     for holder in (data, *data["checks"]):
         for name in TIME_FIELDS:
             holder.pop(name, None)
+    for check in data["checks"]:
+        for figure in check["figures"].values():
+            _drop_timing(figure)
+    for row in data["criteria"]:
+        if any(figure["timing"] for figure in row["figures"]):
+            del row["reason"]
+            row["figures"].sort(key=lambda figure: (figure["name"], figure["nodeid"]))  # not the worst one first
+        for figure in row["figures"]:
+            _drop_timing(figure)
     return dict(data)
+
+
+def _drop_timing(figure: dict[str, Any]) -> None:
+    if figure["timing"]:
+        del figure["value"], figure["interval"]

@@ -21,6 +21,7 @@ class RowFigure(Record):
     target: str
     tolerance: str | None
     judged_on: str
+    timing: bool
     status: Status
     nodeid: str
 
@@ -106,6 +107,7 @@ def _row_figure(name: str, rule: FigureRule, figure: Figure, nodeid: str) -> Row
         target=rule.target,
         tolerance=rule.tolerance,
         judged_on=rule.judged_on,
+        timing=figure.timing,
         status=_figure_status(rule, figure),
         nodeid=nodeid,
     )

@@ -18,6 +18,15 @@ def test_figures_keep_their_unit_and_interval() -> None:
     assert evidence.figures == {"speed": Figure(value=2.5, unit="x", interval=(2.0, 3.0))}
 
 
+def test_times_are_kept_apart_from_what_a_seed_decides() -> None:
+    evidence = Evidence()
+    evidence.figure("speed", 2.5, "x", interval=(2, 3), timing=True)
+    evidence.times("arm", [np.float64(0.25), 1])
+    assert evidence.figures["speed"].timing
+    assert not figure(2.5).timing
+    assert evidence.timings == {"arm": (0.25, 1.0)}
+
+
 def test_a_figure_is_recorded_once() -> None:
     evidence = Evidence()
     evidence.figure("speed", 1.0)

@@ -192,6 +192,33 @@ def test_runs_differ_in_times_only(rules: Rulebook) -> None:
     assert not any(f'"{name}"' in text for name in TIME_FIELDS)
 
 
+def timed(ratios: dict[str, float], seconds: float, steady: float = 7.0) -> dict[str, Any]:
+    """The comparable part of a scorecard with a timing measured by several checks, and a figure that is none."""
+    rules = rulebook(criterion("1.a", figures={"ratio": {"target": ">= 2"}, "steady": {"target": ">= 1"}}))
+    records = tuple(
+        check(
+            name, "1.a", figures={"ratio": figure(value, value / 2, 2 * value).model_copy(update={"timing": True})}
+        ).model_copy(update={"timings": {"arm": (seconds, seconds)}})
+        for name, value in ratios.items()
+    )
+    return without_times(build(run(*records, check("z", "1.a", figures={"steady": figure(steady)})), rules))
+
+
+def test_figures_that_are_timings_differ_between_runs_and_are_left_out() -> None:
+    first = timed({"x": 3.0, "y": 4.0}, 0.5)
+    assert first == timed({"x": 5.0, "y": 2.5}, 0.25)
+    assert {each["name"] for each in first["criteria"][0]["figures"]} == {"ratio", "steady"}
+    assert first["checks"][2]["figures"]["steady"]["value"] == 7.0
+
+
+def test_a_status_that_a_timing_turned_is_a_difference() -> None:
+    assert timed({"x": 3.0, "y": 4.0}, 0.5) != timed({"x": 1.0, "y": 4.0}, 0.5)
+
+
+def test_a_figure_beside_a_timing_is_compared() -> None:
+    assert timed({"x": 3.0}, 0.5) != timed({"x": 3.0}, 0.5, steady=8.0)
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
