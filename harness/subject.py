@@ -11,107 +11,46 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from harness.errors import AuditError
+from harness.subject_records import GATES as GATES
+from harness.subject_records import JSON as JSON
+from harness.subject_records import CompressionOutcome as CompressionOutcome
+from harness.subject_records import CompressionReport as CompressionReport
+from harness.subject_records import Declaration as Declaration
+from harness.subject_records import GateDecision as GateDecision
+from harness.subject_records import GateMeasurements as GateMeasurements
+from harness.subject_records import OptimizerRecipe as OptimizerRecipe
+from harness.subject_records import PerplexityFigures as PerplexityFigures
+from harness.subject_records import QuantizedWeight as QuantizedWeight
+from harness.subject_records import TieRule as TieRule
+from harness.subject_records import WeightVariant as WeightVariant
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from jaxtyping import Float, Float32, Int8, UInt8
+    from jaxtyping import Float, Float32, Int8, Int64, UInt8
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
-JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
-TieRule = Literal["half_even", "half_up", "away_from_zero", "strictly_greater", "at_least"]
 ENTRY_POINT_GROUP = "bitnet_audit.subjects"
 BUILTIN_SUBJECTS = {"bitnet": "harness.subjects.bitnet:BitnetSubject"}
+COMPRESSION_OVERRIDES = (
+    "calibration_samples",
+    "calibration_text",
+    "evaluation_text",
+    "fine_tune_steps",
+    "fine_tune_trigger",
+    "seed",
+)
+"""The only settings that the suites give to `CompressesModels.compress`; see there."""
 
 
 class NotApplicable(Exception):  # noqa: N818 - a verdict about a check, not an error
     """The subject does not have the capability that a check needs."""
-
-
-# --------------------------------------------------------------------------- what a subject declares
-
-
-@dataclass(frozen=True)
-class WeightVariant:
-    """One way in which a subject turns a weight into ternary codes and scales.
-
-    `tau` times mean(abs(weight)) is the threshold at or below which a code is 0 (its floor, for rules that search);
-    None where the rule has no such number. `tie_rule` says what happens exactly on the boundary between 0 and 1:
-    a rounding rule (half_even, half_up, away_from_zero) or a comparison (strictly_greater: the tie gives 0;
-    at_least: the tie gives 1). `second_moment` says that the variant takes the inputs' E[x^2] into account.
-    """
-
-    rule: str
-    granularity: Literal["tensor", "channel", "group"]
-    group_size: int | None
-    tau: float | None
-    tie_rule: TieRule
-    scale_rule: Literal["absmean", "least_squares"]
-    second_moment: bool
-
-    @property
-    def id(self) -> str:
-        """A short name for test ids and tables, such as `threshold-channel` or `absmean-group128`."""
-        return f"{self.rule}-{self.granularity}{self.group_size or ''}"
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a subject says about itself; the suites hold it to this.
-
-    `activation_range` is the closed range of activation codes (None: activations stay floating point);
-    `source_root` is the directory of its Python sources, for the checks of code quality (None: not offered).
-    """
-
-    name: str
-    version: str
-    variants: tuple[WeightVariant, ...] = ()
-    codecs: tuple[str, ...] = ()
-    ste: Literal["identity", "clipped"] = "identity"
-    scale_convention: Literal["multiply", "divide"] = "multiply"
-    activation_range: tuple[int, int] | None = None
-    source_root: Path | None = None
-
-
-# --------------------------------------------------------------------------- what its operations return
-
-
-@dataclass(frozen=True)
-class QuantizedWeight:
-    """Ternary codes with their scales: (1, 1) per tensor, (out, 1) per channel, (out, ceil(in/group)) per group."""
-
-    codes: Int8[Tensor, "out in"]
-    scale: Float[Tensor, "rows groups"]
-
-
-@dataclass(frozen=True)
-class PerplexityFigures:
-    """Perplexity over a set of documents; log-likelihoods are natural logarithms, one per document, in order."""
-
-    tokens: int
-    words: int
-    bytes: int
-    loglikelihoods: tuple[float, ...]
-    token_perplexity: float
-    word_perplexity: float
-    byte_perplexity: float
-    bits_per_byte: float
-    next_token_accuracy: float
-
-
-@dataclass(frozen=True)
-class CompressionOutcome:
-    """The two artefacts of a compression and the result that the subject recorded (JSON values)."""
-
-    packed: Path
-    dequantized: Path
-    result: Mapping[str, JSON]
 
 
 # --------------------------------------------------------------------------- capabilities
@@ -211,15 +150,25 @@ class CompressesModels(Protocol):
     """Compresses a whole causal language model into a packed and a dequantized artefact."""
 
     def compress(self, model_folder: Path, out: Path, overrides: Mapping[str, str]) -> CompressionOutcome:
-        """Compress a Hugging Face folder into `out`; overrides are configuration fields as text."""
+        """Compress a Hugging Face folder into `out`, which does not exist yet; all else is the subject's default.
+
+        `overrides` are settings as text, of these names alone, so that any subject can be asked for a cheaper run:
+        `calibration_samples` (upper bound), `calibration_text` and `evaluation_text` (UTF-8 files, to calibrate on and
+        to report perplexities on, the latter never to be fitted to), `fine_tune_steps` (upper bound on recovery; 0:
+        none), `fine_tune_trigger` (relative perplexity increase above which it starts) and `seed`. A subject that has
+        nothing of the kind, no calibration for example, leaves the setting alone.
+        """
         ...
 
     def load_packed(self, path: Path) -> tuple[Any, Any]:
-        """Reload a packed artefact: (model, tokenizer)."""
+        """Reload a packed artefact: (model, tokenizer); modules keep the names that they have in the original."""
         ...
 
     def load_trainable(self, path: Path) -> nn.Module:
-        """The trainable (straight-through) form of a packed artefact."""
+        """The trainable (straight-through) form of a packed artefact, in its own names.
+
+        Each quantized layer holds its latent weight as the parameter `.weight`, [out, in].
+        """
         ...
 
     def quantized_weights(self, path: Path) -> Mapping[str, QuantizedWeight]:
@@ -228,6 +177,15 @@ class CompressesModels(Protocol):
 
     def layer_plan(self, model: Any) -> Sequence[tuple[str, bool, str]]:
         """For each parameter-carrying module of a model: (name, quantized, reason)."""
+        ...
+
+
+@runtime_checkable
+class ChecksGradientFlow(Protocol):
+    """Tests for itself, as part of its pipeline, whether gradients reach every quantized layer."""
+
+    def gradient_failures(self, model: nn.Module, tokens: Int64[Tensor, "batch length"]) -> Sequence[str]:
+        """The quantized layers of a model from `load_trainable` that the pipeline's own test finds wrong."""
         ...
 
 
@@ -264,7 +222,77 @@ class Calibrates(Protocol):
     def second_moments(
         self, model: Any, tokenizer: Any, text: str, samples: int, tokens: int, seed: int
     ) -> Mapping[str, Float[Tensor, " in"]]:
-        """E[x_j^2] of each input feature of each layer that would be quantized, by layer name."""
+        """E[x_j^2] of each input feature of each layer that would be quantized, by layer name.
+
+        The mean over `samples` windows of `tokens` consecutive tokens of the text, as the seed draws them and without
+        any token added; fewer windows where the text holds no more. Raises on a text too short for one window.
+        """
+        ...
+
+
+@runtime_checkable
+class DecidesGates(Protocol):
+    """Decides on its own measurements whether a compression passes and whether recovery is called for."""
+
+    def decide_gates(
+        self, measured: GateMeasurements, max_accuracy_drop: float, compression_target: float
+    ) -> GateDecision:
+        """Every gate; the drop (a fraction) limits the perplexity increase and the accuracy drop, both relative."""
+        ...
+
+    def recovery_triggered(self, before: float, after: float, trigger: float) -> bool:
+        """Whether perplexity rose from `before` to `after` by more than the fraction `trigger`."""
+        ...
+
+
+@runtime_checkable
+class Optimizes(Protocol):
+    """Has an optimizer: a gradient filter, then orthogonalised updates for hidden matrices and AdamW for the rest."""
+
+    @property
+    def optimizer_recipe(self) -> OptimizerRecipe:
+        """The constants that its updates can be computed with."""
+        ...
+
+    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
+        """One over a model's trainable parameters: EMA decay `alpha`, weight `lam` of the EMA, no weight decay."""
+        ...
+
+
+@runtime_checkable
+class FineTunes(Protocol):
+    """Trains a packed artefact behind straight-through estimators, with a warm-up of the learning rate."""
+
+    def fine_tune(
+        self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, warmup_steps: int, lr: float
+    ) -> nn.Module:
+        """The form of `load_trainable` after so many steps on the samples; the last step's weights, not the best."""
+        ...
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """Checks the model that Phase 3 hands in, and the output that it hands on to Phase 5, each with its manifest."""
+
+    @property
+    def manifest_files(self) -> tuple[str, str]:
+        """Names of the two manifests: JSON files in the folder that comes in and in the one that goes out."""
+        ...
+
+    def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
+        """The manifest of a Hugging Face folder, made up and marked `synthesised` where it has none.
+
+        It has model_path, tokenizer_sha256, vocabulary_size, thinking_tokens (None: none declared),
+        strategy_accuracies, anti_theater and metrics; raises naming the one that is missing or corrupt.
+        """
+        ...
+
+    def check_phase5(self, out: Path) -> Mapping[str, JSON]:
+        """The manifest of the output of a compression, found true; raises naming the field or the file that is not.
+
+        It has run_id, files (SHA-256 by path), rule, scales (a file, then words), metrics (by the audit's names), gates
+        (each with name, measured, comparison, limit and passed), success, command and phase3.
+        """
         ...
 
 

@@ -6,8 +6,11 @@ called: transformers takes seconds to load, and the checks of weights, packing a
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
@@ -16,12 +19,28 @@ import bitnet
 from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.config import SIZE_TABLE, Codec, Phase4Config, Rule, size_class
 from bitnet.packing import pack, unpack
+from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
 from bitnet.quantizer import TernaryWeight, quantize_activation, quantize_weight
-from harness.subject import CompressionOutcome, Declaration, PerplexityFigures, QuantizedWeight, TieRule, WeightVariant
+from harness.subject import (
+    JSON,
+    CompressionOutcome,
+    CompressionReport,
+    Declaration,
+    GateDecision,
+    GateMeasurements,
+    OptimizerRecipe,
+    PerplexityFigures,
+    QuantizedWeight,
+    TieRule,
+    WeightVariant,
+)
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32, Int8, UInt8
+    from jaxtyping import Float, Float32, Int8, Int64, UInt8
     from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from bitnet.result import Phase4Result
 
 TAU: Final = 0.05
 GROUP_SIZE: Final = 128
@@ -138,6 +157,69 @@ class BitnetSubject:
         """`Phase4Config.to_yaml`."""
         return Phase4Config(**user).to_yaml()
 
+    # ----------------------------------------------------------------- decisions, optimizer, handoffs
+
+    def decide_gates(
+        self, measured: GateMeasurements, max_accuracy_drop: float, compression_target: float
+    ) -> GateDecision:
+        """`bitnet.quality.gates` and `succeeded`."""
+        figures = asdict(measured)
+        reproduced = figures.pop("reproduced")
+        decided = gates(Measurements(**figures), max_accuracy_drop, compression_target)
+        return GateDecision({gate.name: gate.passed for gate in decided}, succeeded(decided, reproduced))
+
+    def recovery_triggered(self, before: float, after: float, trigger: float) -> bool:
+        """`bitnet.quality.recovery_triggered`."""
+        return recovery_triggered(before, after, trigger)
+
+    @property
+    def optimizer_recipe(self) -> OptimizerRecipe:
+        """The defaults of `MuGrokfast`; it does not clip the updates of query and key projections."""
+        return OptimizerRecipe(
+            momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=None
+        )
+
+    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
+        """`MuGrokfast.for_model`."""
+        from bitnet.mugrokfast import MuGrokfast
+
+        return MuGrokfast.for_model(model, lr=lr, grokfast_alpha=alpha, grokfast_lambda=lam)
+
+    def fine_tune(
+        self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, warmup_steps: int, lr: float
+    ) -> nn.Module:
+        """`bitnet.fine_tuner.recover`, told that each step is better than the one before: it keeps the last."""
+        from bitnet.artifacts import load_trainable
+        from bitnet.fine_tuner import recover
+
+        config = Phase4Config(fine_tune_steps=steps, warmup_steps=warmup_steps, fine_tune_lr=lr, fine_tune_budget=None)
+        compressed, falling = load_trainable(packed), itertools.count(0, -1)
+        recover(compressed, samples, config, lambda: float(next(falling)))
+        model: nn.Module = compressed.model
+        return model
+
+    @property
+    def manifest_files(self) -> tuple[str, str]:
+        """`bitnet.handoff.PHASE3_MANIFEST` and `PHASE5_MANIFEST`."""
+        from bitnet.handoff import PHASE3_MANIFEST, PHASE5_MANIFEST
+
+        return PHASE3_MANIFEST, PHASE5_MANIFEST
+
+    def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
+        """`bitnet.handoff.phase3_manifest`, with the folder's own tokenizer."""
+        from transformers import AutoTokenizer
+
+        from bitnet.handoff import phase3_manifest
+
+        manifest = phase3_manifest(str(folder), folder, AutoTokenizer.from_pretrained(folder))
+        return cast("Mapping[str, JSON]", manifest.model_dump(mode="json"))
+
+    def check_phase5(self, out: Path) -> Mapping[str, JSON]:
+        """`bitnet.handoff.check_phase5`."""
+        from bitnet.handoff import check_phase5
+
+        return cast("Mapping[str, JSON]", check_phase5(out).model_dump(mode="json"))
+
     # ----------------------------------------------------------------- models
 
     def perplexity(
@@ -182,7 +264,7 @@ class BitnetSubject:
 
         config = Phase4Config().with_overrides([f"{key}={value}" for key, value in overrides.items()])
         result = run_phase4(str(model_folder), out, config, progress=False)
-        return CompressionOutcome(out / "packed", out / "fp16", result.model_dump(mode="json"))
+        return CompressionOutcome(out / "packed", out / "fp16", result.model_dump(mode="json"), _report(result))
 
     def load_packed(self, path: Path) -> tuple[Any, Any]:
         """`bitnet.artifacts.load_packed`: the model that runs on packed codes, and its tokenizer."""
@@ -192,10 +274,10 @@ class BitnetSubject:
         return compressed.model, tokenizer
 
     def load_trainable(self, path: Path) -> nn.Module:
-        """`CompressedModel.trainable`: the artefact on latent weights, behind straight-through estimators."""
-        from bitnet.compressed_model import CompressedModel
+        """`bitnet.artifacts.load_trainable`: the artefact on latent weights, behind straight-through estimators."""
+        from bitnet.artifacts import load_trainable
 
-        model: nn.Module = CompressedModel.trainable(path).model
+        model: nn.Module = load_trainable(path).model
         return model
 
     def quantized_weights(self, path: Path) -> Mapping[str, QuantizedWeight]:
@@ -203,7 +285,32 @@ class BitnetSubject:
         from bitnet.artifacts import load_packed
 
         ternary = {name: layer.ternary() for name, layer in load_packed(path)[0].layers.items()}
-        return {name: QuantizedWeight(weight.codes, weight.scale) for name, weight in ternary.items()}
+        return {
+            name: QuantizedWeight(weight.codes, weight.scale, weight.group_size) for name, weight in ternary.items()
+        }
+
+    def gradient_failures(self, model: nn.Module, tokens: Int64[Tensor, "batch length"]) -> Sequence[str]:
+        """`bitnet.gradient_flow`, as stage 7 runs it on the artefact."""
+        from bitnet.gradient_flow import gradient_flow
+
+        layers = {name: module.weight for name, module in model.named_modules() if isinstance(module, BitLinear)}
+        return [layer.name for layer in gradient_flow(cast(Any, model), layers, tokens).failures]
+
+
+def _report(result: Phase4Result) -> CompressionReport:
+    """What `result.json` says; a perplexity that JSON cannot hold is infinite."""
+    before, after = result.before.token_perplexity, result.final.token_perplexity
+    return CompressionReport(
+        parameters=result.parameters,
+        packed_bytes=result.sizes.packed_bytes,
+        compression_ratio=result.sizes.compression_ratio,
+        zero_fraction=result.zero_fraction,
+        quantized_layers=tuple(layer.name for layer in result.layers),
+        context_length=result.config["context_length"],
+        perplexity_before=math.inf if before is None else before,
+        perplexity_after=math.inf if after is None else after,
+        gradient_failures=tuple(layer.name for layer in result.layers if layer.gradient_problem is not None),
+    )
 
 
 def _options(variant: WeightVariant) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""The adapter gives what `bitnet` gives: each operation is compared with what it is said to stand for."""
+
+import itertools
+import json
+import math
+import subprocess
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness import subject as protocol
+from harness.subject import GateMeasurements, QuantizedWeight, load_subject
+from harness.subjects.bitnet import BitnetSubject, _report, reference_model
+from harness.texts import PROSE, held_out_excerpt
+from suites.small_models import save_random_llama
+
+CAPABILITIES = [
+    protocol.QuantizesWeights,
+    protocol.QuantizesActivations,
+    protocol.Packs,
+    protocol.TrainsLinear,
+    protocol.InfersLinear,
+    protocol.Configures,
+    protocol.ReadsConfiguration,
+    protocol.MeasuresPerplexity,
+    protocol.Calibrates,
+    protocol.CompressesModels,
+    protocol.ChecksGradientFlow,
+    protocol.DecidesGates,
+    protocol.Optimizes,
+    protocol.FineTunes,
+    protocol.HandsOver,
+    protocol.RunsCommand,
+]
+SUBJECT = BitnetSubject()
+WEIGHT = torch.randn(6, 300, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda capability: capability.__name__)
+def test_it_offers_every_capability(capability):
+    assert isinstance(load_subject("bitnet"), capability)
+
+
+@pytest.mark.parametrize("variant", SUBJECT.declaration.variants, ids=lambda variant: variant.id)
+def test_weights_come_back_from_codes_and_scales(variant):
+    quantized = SUBJECT.quantize_weight(WEIGHT, variant)
+    restored = SUBJECT.dequantize(quantized, variant)
+    assert restored.shape == WEIGHT.shape
+    assert torch.equal(restored.sign(), quantized.codes.float())
+    x = torch.randn(3, 300, generator=torch.Generator().manual_seed(1))
+    codes, scale = SUBJECT.quantize_activation(x)
+    for layer in (SUBJECT.training_linear(WEIGHT, None, variant), SUBJECT.inference_linear(WEIGHT, None, variant)):
+        torch.testing.assert_close(layer(x), (codes * scale) @ restored.T)
+    torch.testing.assert_close(SUBJECT.training_linear(WEIGHT, None, variant, quantize=False)(x), x @ WEIGHT.T)
+
+
+@pytest.mark.parametrize("codec", SUBJECT.declaration.codecs)
+def test_codes_come_back_from_bytes(codec):
+    codes = WEIGHT.sign().to(torch.int8)
+    assert torch.equal(SUBJECT.unpack(SUBJECT.pack(codes, codec), codec, 300), codes)
+
+
+def test_configuration_is_resolved_for_the_size(tmp_path):
+    assert SUBJECT.configure(10**6)["quality"] == "conservative"
+    file = tmp_path / "config.yaml"
+    file.write_text(SUBJECT.write_configuration(codec="base3"), encoding="utf-8")
+    settings = SUBJECT.read_configuration(10**9, file, ["calibration_samples=7"])
+    assert (settings["codec"], settings["calibration_samples"], settings["size_class"]) == ("base3", 7, "medium")
+    with pytest.raises(ValueError, match="codec"):
+        SUBJECT.reject(codec="base4")
+
+
+def test_gates_decide_and_success_needs_a_fresh_process():
+    good = GateMeasurements(10.0, 10.5, 0.5, 0.49, 9.0, 1.0, 1.0, 1.0, 0, reproduced=True)
+    assert SUBJECT.decide_gates(good, 0.1, 8.0).success
+    assert not SUBJECT.decide_gates(good, 0.1, 9.5).success
+    assert SUBJECT.recovery_triggered(10.0, 10.6, 0.05)
+    assert not SUBJECT.recovery_triggered(10.0, 10.5, 0.05)
+
+
+def test_the_command_answers():
+    done = subprocess.run([*SUBJECT.command, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "compress" in done.stdout
+
+
+def test_a_folder_is_its_own_reference_model(tmp_path):
+    assert reference_model(str(tmp_path)) == tmp_path
+
+
+# --------------------------------------------------------------------------- models
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_random_llama(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def outcome(folder, tmp_path_factory):
+    root = tmp_path_factory.mktemp("compressed")
+    text = root / "text.txt"
+    text.write_text(held_out_excerpt(600), encoding="utf-8")
+    overrides = {"calibration_samples": "4", "fine_tune_steps": "2", "seed": "1", "evaluation_text": str(text)}
+    return SUBJECT.compress(folder, root / "out", overrides)
+
+
+def test_perplexity_has_the_counts_that_it_divides_by(model, tokenizer):
+    figures = SUBJECT.perplexity(model, tokenizer, [PROSE, "One more."], 64, 2)
+    assert figures.tokens == figures.bytes == len((PROSE + "One more.").encode())  # a token for each byte
+    assert figures.token_perplexity == pytest.approx(math.exp(-math.fsum(figures.loglikelihoods) / figures.tokens))
+
+
+def test_second_moments_are_those_of_the_planned_layers(model, tokenizer):
+    moments = SUBJECT.second_moments(model, tokenizer, PROSE, samples=2, tokens=32, seed=0)
+    planned = [name for name, quantized, _ in SUBJECT.layer_plan(model) if quantized]
+    assert list(moments) == planned
+    assert moments["model.layers.0.mlp.down_proj"].shape == (64,)
+
+
+def test_the_report_is_the_result(outcome):
+    report, result = outcome.report, json.loads((outcome.packed.parent / "result.json").read_text(encoding="utf-8"))
+    assert outcome.result == result
+    assert report.parameters == result["parameters"]
+    assert report.packed_bytes == result["sizes"]["packed_bytes"]
+    assert report.compression_ratio == result["sizes"]["compression_ratio"]
+    assert report.perplexity_before == result["before"]["token_perplexity"]
+    assert report.perplexity_after == result["final"]["token_perplexity"]
+    assert report.gradient_failures == ()
+
+
+def test_what_json_cannot_hold_is_reported_as_infinite_and_a_failed_layer_by_name(outcome):
+    from bitnet.result import Phase4Result
+
+    result = Phase4Result.model_validate(outcome.result)
+    layers = (result.layers[0].model_copy(update={"gradient_problem": "gradient is zero"}), *result.layers[1:])
+    endless = result.before.model_copy(update={"token_perplexity": None})
+    report = _report(result.model_copy(update={"layers": layers, "before": endless, "final": endless}))
+    assert report.gradient_failures == (result.layers[0].name,)
+    assert report.perplexity_before == report.perplexity_after == math.inf
+
+
+def test_the_artefact_is_the_same_model_in_every_form(outcome):
+    packed, tokenizer = SUBJECT.load_packed(outcome.packed)
+    trainable = SUBJECT.load_trainable(outcome.packed)
+    weights = SUBJECT.quantized_weights(outcome.packed)
+    assert tuple(weights) == outcome.report.quantized_layers
+    assert all(isinstance(weight, QuantizedWeight) and weight.group_size is None for weight in weights.values())
+    tokens = torch.tensor([tokenizer.encode(PROSE)[:32]])
+    with torch.no_grad():
+        assert torch.equal(packed(input_ids=tokens).logits, trainable(input_ids=tokens).logits)
+    for name, weight in weights.items():
+        assert torch.equal(trainable.get_submodule(name).weight, weight.codes * weight.scale)
+
+
+def test_its_own_gradient_test_names_a_detached_layer(outcome):
+    trainable = SUBJECT.load_trainable(outcome.packed)
+    tokens = torch.arange(32).reshape(1, 32)
+    assert SUBJECT.gradient_failures(trainable, tokens) == []
+    name = "model.layers.1.mlp.up_proj"
+    trainable.get_submodule(name).register_forward_hook(lambda module, arguments, output: output.detach())
+    assert SUBJECT.gradient_failures(trainable, tokens) == [name]
+
+
+def test_manifests_are_checked_on_both_sides(folder, outcome):
+    assert SUBJECT.check_phase3(folder)["vocabulary_size"] == 257
+    incoming, outgoing = SUBJECT.manifest_files
+    manifest = json.loads((outcome.packed.parent / outgoing).read_text(encoding="utf-8"))
+    assert SUBJECT.check_phase5(outcome.packed.parent)["run_id"] == manifest["run_id"]
+    assert not (folder / incoming).exists()
+
+
+def test_the_optimizer_takes_the_constants_that_the_recipe_declares(model):
+    optimizer = SUBJECT.optimizer(model, lr=0.01, alpha=0.9, lam=0.5)
+    assert optimizer.param_groups
+    assert SUBJECT.optimizer_recipe.qk_clip is None
+
+
+def test_fine_tuning_gives_the_weights_of_the_last_step(outcome):
+    samples = torch.arange(48).reshape(3, 16)
+    before = dict(SUBJECT.load_trainable(outcome.packed).named_parameters())
+    once = SUBJECT.fine_tune(outcome.packed, samples, steps=1, warmup_steps=1, lr=1e-3)
+    twice = SUBJECT.fine_tune(outcome.packed, samples, steps=2, warmup_steps=1, lr=1e-3)
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights = [before[name], dict(once.named_parameters())[name], dict(twice.named_parameters())[name]]
+    assert all(not torch.equal(first, second) for first, second in itertools.combinations(weights, 2))
