@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from harness.subject import WeightVariant
+from suites.fixtures_artifacts import artifacts as artifacts
+from suites.fixtures_artifacts import compress as compress
+from suites.fixtures_artifacts import compress_reference as compress_reference
+from suites.fixtures_artifacts import evaluation_file as evaluation_file
 from suites.fixtures_models import load_reference as load_reference
 from suites.fixtures_models import parametrize_reference
 from suites.fixtures_models import reference as reference
+from suites.fixtures_small import small as small
+from suites.fixtures_small import small_compression as small_compression
 from suites.variants import declared_value, parametrize_declared
 
 
