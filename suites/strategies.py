@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness.subject import WeightVariant
 
-Kind = Literal["gaussian", "heavy-tailed", "lattice", "sparse", "one-outlier", "equal-magnitudes"]
-KINDS: Final[tuple[Kind, ...]] = ("gaussian", "heavy-tailed", "lattice", "sparse", "one-outlier", "equal-magnitudes")
+Kind = Literal["gaussian", "heavy-tailed", "lattice", "sparse", "zero-row", "one-outlier", "equal-magnitudes"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,9 @@ def _draw(kind: Kind, shape: tuple[int, int], generator: np.random.Generator) ->
             return np.rint(4 * normal) / 4
         case "sparse":
             return np.where(generator.random(shape) < 0.7, 0.0, normal)
+        case "zero-row":
+            normal[generator.integers(shape[0])] = 0
+            return normal
         case "one-outlier":
             spiked = 0.01 * normal
             spiked[generator.integers(shape[0]), generator.integers(shape[1])] = 1000.0

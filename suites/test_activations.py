@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,6 +18,8 @@ from suites.strategies import TokenRecipe, gaussian_matrix, token_recipes
 from suites.weights import exact
 
 pytestmark = pytest.mark.criterion("A.activation-quantization")
+
+ZERO_TOKEN: Final = TokenRecipe("zero-row", tokens=3, features=5, seed=0)
 
 
 def quantize(subject: Subject, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,6 +34,7 @@ def limit(subject: Subject) -> int:
 
 
 @given(recipe=token_recipes())
+@example(recipe=ZERO_TOKEN)
 def test_codes_are_the_nearest_integers(subject: Subject, recipe: TokenRecipe) -> None:
     """Equal to the float64 reference wherever not within float32 rounding of a tie."""
     x = recipe.build()
@@ -64,6 +69,7 @@ def test_the_largest_magnitude_reaches_the_end_of_the_range(
 
 
 @given(recipe=token_recipes())
+@example(recipe=ZERO_TOKEN)
 def test_a_token_does_not_depend_on_the_others(subject: Subject, recipe: TokenRecipe) -> None:
     x = recipe.build()
     together, scales = quantize(subject, x)
@@ -74,6 +80,7 @@ def test_a_token_does_not_depend_on_the_others(subject: Subject, recipe: TokenRe
 
 
 @given(recipe=token_recipes(), exponent=st.integers(-30, 30))
+@example(recipe=ZERO_TOKEN, exponent=-30)
 def test_scaling_a_token_scales_only_its_scale(subject: Subject, recipe: TokenRecipe, exponent: int) -> None:
     x = recipe.build()
     plain, scaled = quantize(subject, x), quantize(subject, x * 2.0**exponent)
@@ -82,6 +89,7 @@ def test_scaling_a_token_scales_only_its_scale(subject: Subject, recipe: TokenRe
 
 
 @given(recipe=token_recipes())
+@example(recipe=ZERO_TOKEN)
 def test_negating_a_token_negates_its_codes(subject: Subject, recipe: TokenRecipe) -> None:
     """Exactly where the range is symmetric and no code is tied; the scale in every case."""
     x = recipe.build()
@@ -92,6 +100,7 @@ def test_negating_a_token_negates_its_codes(subject: Subject, recipe: TokenRecip
 
 
 @given(recipe=token_recipes())
+@example(recipe=ZERO_TOKEN)
 def test_error_is_at_most_half_a_step(subject: Subject, recipe: TokenRecipe) -> None:
     x = recipe.build()
     codes, scale = quantize(subject, x)

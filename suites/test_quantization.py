@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.evidence import Evidence
@@ -36,6 +36,9 @@ codes_criteria = pytest.mark.criterion("1.1.ternary-quantization", "1.2.ternary-
 FORMATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 scale_criteria = pytest.mark.criterion("1.1.per-channel-scaling", "1.2.per-channel-scaling")
 row_criteria = pytest.mark.criterion("1.1.per-channel-scaling", "2.per-channel-scaling")
+ZERO_ROW: Final = WeightRecipe("zero-row", rows=3, groups=1, remainder=3, seed=0)
+OUTLIER_IN_ANOTHER_ROW: Final = WeightRecipe("one-outlier", rows=3, groups=1, remainder=0, seed=0)
+SINGLE_WEIGHTS: Final = WeightRecipe("equal-magnitudes", rows=4, groups=0, remainder=1, seed=0)
 bad_input_criteria = pytest.mark.criterion("A.bad-input", "1.1.ternary-quantization")
 
 
@@ -44,6 +47,9 @@ bad_input_criteria = pytest.mark.criterion("A.bad-input", "1.1.ternary-quantizat
 
 @codes_criteria
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
+@example(recipe=OUTLIER_IN_ANOTHER_ROW)
+@example(recipe=SINGLE_WEIGHTS)
 def test_codes_are_ternary_int8_and_never_vanish(
     subject: Subject, variant: WeightVariant, recipe: WeightRecipe
 ) -> None:
@@ -77,6 +83,7 @@ def test_a_tie_goes_where_the_tie_rule_says(subject: Subject, variant: WeightVar
 
 @codes_criteria
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
 def test_quantizing_the_quantized_weight_changes_no_code(
     subject: Subject, variant: WeightVariant, recipe: WeightRecipe
 ) -> None:
@@ -91,6 +98,7 @@ def test_quantizing_the_quantized_weight_changes_no_code(
 
 @scale_criteria
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
 def test_scales_follow_the_declared_definition(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
     """mean|W| over all the weights of the block, zeros included, or the least-squares scale of the subject's codes."""
     weight = recipe.build(variant)
@@ -116,6 +124,7 @@ def test_scales_are_exact_to_float32(subject: Subject, variant: WeightVariant, s
 
 @pytest.mark.criterion("2.per-channel-scaling")
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
 def test_every_block_has_one_finite_scale(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
     """Positive where the block has a weight, 0 where it has none: never NaN, never infinite, never negative."""
     weight = recipe.build(variant)
@@ -131,6 +140,7 @@ def test_every_block_has_one_finite_scale(subject: Subject, variant: WeightVaria
 
 @scale_criteria
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
 def test_dequantized_weight_is_scale_times_codes(
     subject: Subject, variant: WeightVariant, recipe: WeightRecipe
 ) -> None:
@@ -171,6 +181,7 @@ def test_rows_are_quantized_independently(subject: Subject, variant: WeightVaria
 
 @scale_criteria
 @given(recipe=weight_recipes(), exponent=st.integers(-40, 40))
+@example(recipe=ZERO_ROW, exponent=-40)
 def test_scaling_the_weight_scales_only_the_scale(
     subject: Subject, variant: WeightVariant, recipe: WeightRecipe, exponent: int
 ) -> None:
@@ -250,6 +261,7 @@ def test_extreme_magnitudes_keep_their_codes(
 
 @codes_criteria
 @given(recipe=weight_recipes())
+@example(recipe=ZERO_ROW)
 def test_memory_layout_does_not_matter(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
     weight = recipe.build(variant)
     before, expected = weight.clone(), quantize(subject, weight, variant)

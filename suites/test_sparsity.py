@@ -14,6 +14,8 @@ from typing import Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import Float32
+from torch import Tensor
 
 from harness.evidence import Evidence
 from harness.oracles import gaussian
@@ -30,8 +32,11 @@ ROWS, COLUMNS = 256, 2048
 
 def zero_fraction(subject: Subject, variant: WeightVariant, seed: int) -> float:
     """Share of zero codes over half a million standard normal weights."""
-    codes = quantize(subject, gaussian_matrix(ROWS, COLUMNS, seed), variant).codes
-    return float((codes == 0).double().mean())
+    return zeros_of(subject, variant, gaussian_matrix(ROWS, COLUMNS, seed))
+
+
+def zeros_of(subject: Subject, variant: WeightVariant, weight: Float32[Tensor, "out in"]) -> float:
+    return float((quantize(subject, weight, variant).codes == 0).double().mean())
 
 
 @pytest.mark.criterion("1.1.sparsity-injection", "1.2.sparsity-injection")
@@ -94,12 +99,17 @@ def test_the_size_adaptive_thresholds_are_told_apart(subject: Subject, variant: 
 def test_searching_rules_stay_inside_the_documented_band(
     subject: Subject, variant: WeightVariant, seed: int, evidence: Evidence
 ) -> None:
-    """5-45 % zeros, whatever the search prefers, also where tau asks for less or the weights for more."""
+    """5-45 % zeros, whatever the search prefers, also where tau asks for less or the weights for more.
+
+    Nearly equal magnitudes are best served by no zeros at all, cubes of Gaussian ones by far more than 45 %.
+    """
     low, high = ZERO_FRACTION_BAND
-    for tau in (0.0, *SIZE_ADAPTIVE_TAUS):
-        fraction = zero_fraction(subject, replace(variant, tau=tau), seed)
-        assert low <= fraction <= high, f"tau = {tau}: {fraction:.1%} zeros"
-    evidence.figure(f"gaussian_zero_fraction_{variant.id}", fraction)
+    gaussian_weights = gaussian_matrix(ROWS, COLUMNS, seed)
+    few, many = gaussian_weights.sign() + 0.01 * gaussian_weights, gaussian_weights**3
+    settings = [*((tau, gaussian_weights) for tau in (0.0, *SIZE_ADAPTIVE_TAUS)), (0.0, few), (0.0, many)]
+    fractions = [zeros_of(subject, replace(variant, tau=tau), weights) for tau, weights in settings]
+    evidence.figure(f"gaussian_zero_fraction_{variant.id}", fractions[0])
+    assert all(low <= fraction <= high for fraction in fractions), fractions
 
 
 @pytest.mark.criterion("1.2.ternary-quantization")
@@ -107,7 +117,7 @@ def test_searching_rules_stay_inside_the_documented_band(
 def test_error_on_gaussian_weights_is_the_one_of_the_rule(
     subject: Subject, variant: WeightVariant, seed: int, evidence: Evidence
 ) -> None:
-    """Relative squared error against the closed form: threshold 0.1 0.327, absmean 0.264, optimal 0.190.
+    """Relative squared error against the closed form: threshold 0.1 0.327, absmean 0.263, optimal 0.190.
 
     Slack: five standard errors of a mean of squared normals, and 2/n for scales fitted to n weights.
     """
