@@ -83,7 +83,7 @@ def stored_dtype(path: Path, name: str) -> str:
 
 
 @dual_output
-def test_both_choose_the_same_next_token(subject: Subject, artifacts: Artifacts, evidence: Evidence) -> None:
+def test_both_choose_the_same_next_token(artifacts: Artifacts, evidence: Evidence) -> None:
     """The same weights behind both artefacts choose the same token, on text held out from both.
 
     Judged on plain modules that hold the packed artefact's values and read their inputs as they come, so that nothing
@@ -97,8 +97,8 @@ def test_both_choose_the_same_next_token(subject: Subject, artifacts: Artifacts,
     as_run = float((choices(artifacts.packed, tokens) == plain).double().mean())
     evidence.figure("top1_agreement_as_run", as_run)
     evidence.note(
-        f"The packed weights choose the FP16 model's token at {agreement:.2%} of {tokens.numel()} positions; the packed "
-        f"model as it runs, its activations quantized where the subject quantizes them, does at {as_run:.2%}."
+        f"The packed weights choose the FP16 model's token at {agreement:.2%} of {tokens.numel()} positions; the "
+        f"packed model as it runs, its activations quantized where the subject quantizes them, does at {as_run:.2%}."
     )
 
 
