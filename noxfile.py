@@ -46,7 +46,9 @@ def tests(session: nox.Session) -> None:
     """Run unit and integration tests with line and branch coverage: `nox -s tests [-- pytest arguments]`."""
     install_project(session, "test")
     session.run("coverage", "erase")
-    session.run("pytest", "--cov", "--cov-report=", *(session.posargs or ("-n", "2", "--dist", "worksteal")))
+    # One thread in each worker: two OpenMP runtimes that share two cores spend their time waiting for each other.
+    words = session.posargs or ("-n", "2", "--dist", "worksteal")
+    session.run("pytest", "--cov", "--cov-report=", *words, env={"OMP_NUM_THREADS": "1"})
     session.run("coverage", "report")
 
 
@@ -76,6 +78,8 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure speed as ratios of interleaved arms: `nox -s bench [-- pytest arguments]`."""
-    install_project(session, "test")
-    session.run("pytest", "benchmarks", *session.posargs)
+    """Measure speed as ratios of interleaved arms, on every model: `nox -s bench [-- arguments of the audit]`."""
+    install_project(session)
+    rows = ("1.1.inference-speedup", "2.inference-benchmark", "6.important.inference-benchmark")
+    only = [word for row in rows for word in ("--only", row)]
+    session.run("bitnet-audit", "run", "--profile", "full", *only, *session.posargs)
