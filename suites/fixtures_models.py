@@ -4,6 +4,7 @@ A module that asks for ``reference`` runs once per audited model. Models are loa
 the larger one costs more than most checks.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,11 @@ class ReferenceModel:
     def model(self) -> PreTrainedModel:
         """The model in float32, in evaluation mode. Checks must not change it."""
         return AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+    @cached_property
+    def in_float64(self) -> PreTrainedModel:
+        """The same weights in float64, where the order of a sum decides nothing."""
+        return copy.deepcopy(self.model).double()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
