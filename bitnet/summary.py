@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,17 +16,30 @@ from bitnet.quality import relative_increase
 from bitnet.result import RESULT, Figures, GateRow, Phase4Result
 from bitnet.verify import RECORD
 
-#: What to try when a gate is missed: words, and the settings that do it.
-_BETTER: Mapping[str, Mapping[str, object]] = {
-    "one scale for fewer weights": {"granularity": "group", "group_size": 64},
-    "activations in floating point": {"activation_bits": None},
-}
-_SMALLER: Mapping[str, Mapping[str, object]] = {
-    "denser codes": {"codec": "base3"},
-    "smaller embeddings": {"embedding_dtype": "int8"},
-    "fewer scales": {"granularity": "channel"},
-}
 
+class Suggestion(NamedTuple):
+    """Something to try when a gate is missed: what, how, and whether it goes further than a configuration does."""
+
+    what: str
+    how: str
+    applies: Callable[[Mapping[str, Any]], bool]
+
+
+BETTER = (
+    Suggestion(
+        "one scale for fewer weights",
+        "--set granularity=group --set group_size=32",
+        lambda config: config["granularity"] != "group" or config["group_size"] > 32,
+    ),
+    Suggestion("larger steps in recovery", "--set fine_tune_lr=1e-4", lambda config: config["fine_tune_lr"] < 1e-4),
+    Suggestion("longer recovery", "a higher fine_tune_steps, and fine_tune_budget with it", lambda _: True),
+)
+SMALLER = (
+    Suggestion("denser codes", "--set codec=base3", lambda config: config["codec"] != "base3"),
+    Suggestion("smaller embeddings", "--set embedding_dtype=int8", lambda config: config["embedding_dtype"] != "int8"),
+    Suggestion("fewer scales", "--set granularity=channel", lambda config: config["granularity"] == "group"),
+    Suggestion("a smaller demand", "a lower compression_target", lambda _: True),
+)
 #: The gates of quality, whose figures are relative changes.
 _LOSSES = frozenset({"perplexity_increase", "accuracy_drop"})
 
@@ -150,7 +164,9 @@ def _recovery(result: Phase4Result) -> str:
     recovery = result.recovery
     if not recovery.triggered:
         return f"Recovery: not needed, as perplexity rose by no more than {100 * recovery.trigger:g} %"
-    return "Recovery: none" if recovery.report is None else f"Recovery: {recovery.report['steps']} training steps"
+    if recovery.report is None:
+        return "Recovery: none"
+    return f"Recovery: {recovery.report['steps']} training steps, of which {recovery.report['best_step']} were kept"
 
 
 def _verification(result: Phase4Result) -> str:
@@ -174,28 +190,21 @@ def _fallbacks(result: Phase4Result) -> list[str]:
 
 
 def _advice(result: Phase4Result) -> list[str]:
-    """What the user can change, in settings that are not already so."""
+    """What the user can change that has not been done yet."""
     missed = [gate.name for gate in result.missed]
     lines = []
     if not _LOSSES.isdisjoint(missed):
-        lines += _suggestions("To lose less quality", _BETTER, result.config)
-        lines.append("    more recovery: a higher fine_tune_steps, fine_tune_budget or fine_tune_lr")
+        lines += _suggestions("To lose less quality", BETTER, result.config)
     if "compression_ratio" in missed:
-        lines += _suggestions("To save more bytes", _SMALLER, result.config)
-        lines.append("  To accept less: a lower compression_target")
+        lines += _suggestions("To save more bytes", SMALLER, result.config)
     others = [name for name in missed if name not in (*_LOSSES, "compression_ratio")]
     if others:
         lines.append(f"  {', '.join(others)}: no setting is made for this; {RESULT} tells more, layer by layer")
     return lines
 
 
-def _suggestions(aim: str, options: Mapping[str, Mapping[str, object]], config: Mapping[str, object]) -> list[str]:
-    open_options = {words: s for words, s in options.items() if any(config[key] != s[key] for key in s)}
-    lines = [
-        f"    {words}: " + " ".join(f"--set {key}={'null' if value is None else value}" for key, value in s.items())
-        for words, s in open_options.items()
-    ]
-    return [f"  {aim}:", *lines]
+def _suggestions(aim: str, options: Sequence[Suggestion], config: Mapping[str, Any]) -> list[str]:
+    return [f"  {aim}:", *(f"    {option.what}: {option.how}" for option in options if option.applies(config))]
 
 
 def _next(result: Phase4Result, out: Path) -> list[str]:

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -68,7 +69,7 @@ def result(measured=GOOD, limit=0.1, target=8.0, verification=VERIFIED, **change
         "config": {
             "granularity": "channel",
             "group_size": 128,
-            "activation_bits": 8,
+            "fine_tune_lr": 1e-5,
             "codec": "2bit",
             "embedding_dtype": "float16",
         },
@@ -145,10 +146,12 @@ def test_names_with_brackets_and_spaces_are_shown_as_they_are(tmp_path):
 
 
 def test_recovery_adds_a_column_and_the_change_is_that_of_the_final_model(tmp_path):
-    recovery = RecoveryRow(perplexity_increase=0.25, trigger=0.05, triggered=True, steps=9, report={"steps": 7})
+    recovery = RecoveryRow(
+        perplexity_increase=0.25, trigger=0.05, triggered=True, steps=9, report={"steps": 7, "best_step": 5}
+    )
     text = summary(result(recovered=figures(22.0), final=figures(22.0), recovery=recovery), tmp_path)
     assert row(text, "token perplexity") == ["20.000", "25.000", "22.000", "+10.0 %"]
-    assert "Recovery: 7 training steps" in text
+    assert "Recovery: 7 training steps, of which 5 were kept" in text
 
 
 def test_recovery_that_was_not_needed_differs_from_recovery_that_did_not_run(tmp_path):
@@ -183,19 +186,24 @@ def test_missed_gates_are_named_explained_and_answered_with_settings_that_are_no
     assert lines[0] == "Not a success: 2 of 7 gates missed (perplexity_increase, compression_ratio)."
     text = "\n".join(lines)
     assert EXPLANATIONS["compression_ratio"] in text
-    assert "--set granularity=group --set group_size=64" in text
-    assert "--set activation_bits=null" in text
+    assert "--set fine_tune_lr=1e-4" in text
+    assert "--set granularity=group --set group_size=32" in text
     assert "--set codec=base3" in text
     assert "--set granularity=channel" not in text
 
 
-def test_settings_that_are_set_already_are_not_suggested():
-    measured = Measurements(**{**vars(GOOD), "compression_ratio": 4.5})
-    config = {**result().config, "codec": "base3", "embedding_dtype": "int8", "granularity": "group"}
+@pytest.mark.parametrize("group_size", [32, 16])
+def test_what_has_been_done_already_is_not_suggested(group_size):
+    measured = Measurements(**{**vars(GOOD), "accuracy_after": 0.2, "compression_ratio": 4.5})
+    config = {
+        "codec": "base3",
+        "embedding_dtype": "int8",
+        "granularity": "group",
+        "group_size": group_size,
+        "fine_tune_lr": 2e-4,
+    }
     text = "\n".join(verdict(result(measured, config=config)))
-    assert "--set granularity=channel" in text
-    assert "codec" not in text
-    assert "embedding_dtype" not in text
+    assert re.findall(r"--set (\S+)", text) == ["granularity=channel"]
 
 
 def test_a_fault_of_the_output_is_not_answered_with_settings():
