@@ -58,6 +58,7 @@ def clock_of_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LlamaForCausalLM, "forward", counted)
     monkeypatch.setattr(harness.statistics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     monkeypatch.setattr("suites.test_inference_speed.ROUNDS", ROUNDS)
+    monkeypatch.setattr("suites.test_inference_speed.NEW_TOKENS", 3)
 
 
 @pytest.fixture(scope="module")

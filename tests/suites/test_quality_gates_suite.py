@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import harness.plugin
 from tests.suites.audits import Audit, audit, audit_defect, checks_in
 from tests.suites.gate_subjects import GateSubject
 
@@ -36,11 +35,6 @@ WRONG_RULES = {
     "trigger fixed at 5 %": {TRIGGER},
     "NaN starts no recovery": {BROKEN},
 }
-
-
-@pytest.fixture(autouse=True)
-def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(harness.plugin.HYPOTHESIS_EXAMPLES, "quick", 25)
 
 
 def run(folder: Path, defect: str) -> Audit:
