@@ -252,6 +252,8 @@ def _find_program(name: str) -> str | None:
 def _python_problem(arguments: list[str], document: Document) -> str | None:
     if arguments[:2] == ["-m", "pip"]:
         return _pip_problem(arguments[2:], document)
+    if arguments[:2] == ["-m", "nox"]:
+        return _nox_problem(arguments[2:], document.root)
     if arguments[:1] == ["-m"] and len(arguments) > 1:
         return None if _module_exists(arguments[1]) else f"there is no module {arguments[1]}"
     scripts = [word for word in arguments[:1] if word.endswith(".py")]

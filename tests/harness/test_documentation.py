@@ -171,9 +171,11 @@ def test_a_script_that_hangs_or_cannot_start_does_not_run(repository, monkeypatc
 
 
 def test_nox_sessions_must_be_defined(repository):
-    assert command_problems(repository, "nox -s tests type-check -- -k x", "nox -s types", "nox -l") == {
+    commands = ("nox -s tests type-check -- -k x", "nox -s types", "python -m nox -s types", "nox -l")
+    assert command_problems(repository, *commands) == {
         "nox -s tests type-check -- -k x": None,
         "nox -s types": "there is no nox session types",
+        "python -m nox -s types": "there is no nox session types",
         "nox -l": None,
     }
     (repository / "noxfile.py").unlink()
