@@ -83,3 +83,19 @@ def bench(session: nox.Session) -> None:
     rows = ("1.1.inference-speedup", "2.inference-benchmark", "6.important.inference-benchmark")
     only = [word for row in rows for word in ("--only", row)]
     session.run("bitnet-audit", "run", "--profile", "full", *only, *session.posargs)
+
+
+@nox.session(default=False)
+def sanitize(session: nox.Session) -> None:
+    """Test the native kernels under AddressSanitizer and UndefinedBehaviorSanitizer: `nox -s sanitize`."""
+    install_project(session, "test")
+    sanitized = "--config-settings=cmake.define.BITNET_SANITIZE=ON"
+    session.install("--no-deps", "--force-reinstall", sanitized, "-e", ".")
+    # Both runtimes come before Python's own libraries: AddressSanitizer looks for __cxa_throw as it starts.
+    libraries = [
+        str(session.run("g++", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
+    # Python leaks at exit by design.
+    environment = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
+    session.run("pytest", *(session.posargs or ("tests/bitnet/kernels", "tests/bitnet/runtime")), env=environment)

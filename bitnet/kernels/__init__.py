@@ -1,0 +1,26 @@
+"""Products of packed ternary weights with int8 activations: native kernels, and the same arithmetic in torch.
+
+A layer of one or more planes W = sum_p scale_p * T_p computes, for every token,
+
+    y[n] = (sum over planes p and scale groups g, in this order, of float32(sum_k codes_x[k] T_p[n, k]) scale_p[n, g])
+           * scale_x + bias[n]
+
+with codes_x and scale_x of `bitnet.quantizer.quantize_activation`, exact integer sums over k, and float32 elsewhere,
+each operation rounded once. Every backend returns the same bits.
+
+`TernaryLinear.forward` instead rounds codes_x * scale_x and scale * codes first and sums float products, in the order
+that the BLAS likes. It has to: it must agree bit for bit with `BitLinear`, which it was trained as. The two differ by
+float rounding alone, and the kernels are the more exact: with n planes times groups their error is at most
+(n + 3) 2^-24 sum_k |x_k w_k| to first order, where a float sum over `in` features allows (in + 2) 2^-24.
+So kernels are never slipped under a `TernaryLinear`; a caller asks for them, by `PreparedWeight` for a matrix or
+`accelerate` for a model.
+
+Backends, the best first: "avx512-vnni", "avx-vnni", "avx512vl-vnni", "avx2", "neon-dotprod", "portable" (compiled C++)
+and "torch".
+"""
+
+from bitnet.kernels.backends import backend, backends
+from bitnet.kernels.layers import KernelLinear, accelerate
+from bitnet.kernels.prepared import PackedPlane, PreparedWeight
+
+__all__ = ["KernelLinear", "PackedPlane", "PreparedWeight", "accelerate", "backend", "backends"]

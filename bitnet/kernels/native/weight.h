@@ -1,0 +1,86 @@
+// A ternary matrix in the kernels' layout, and its product with activations.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+
+namespace bitnet {
+
+struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+};
+template <class T>
+using Aligned = std::unique_ptr<T[], Free>;
+
+// Uninitialised memory on a cache-line boundary, on large pages where the system has them; throws std::bad_alloc.
+void* allocate(size_t bytes);
+template <class T>
+Aligned<T> aligned(size_t count) {
+    return Aligned<T>(static_cast<T*>(allocate(count * sizeof(T))));
+}
+
+// The instruction sets of this build that the processor has, the best first.
+std::vector<const Isa*> supported_isas();
+// Throws std::invalid_argument for a name that is not among them.
+const Isa& find_isa(const std::string& name);
+
+// Scratch memory for quantized tokens; grows and is reused.
+class Activations {
+public:
+    // Quantize `count` tokens of `width` floats for a matrix with the shape of `like`.
+    void quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like);
+    // Take codes [count][width] as they are, with scale 1.
+    void take(const int8_t* codes, int64_t count, int64_t width, const Matrix& like);
+    Tokens tokens() const { return {count_, codes_.get(), sums_.data(), scales_.data(), nullptr, nullptr}; }
+
+private:
+    void reserve(int64_t count, const Matrix& like);
+    void place(int64_t token, const int8_t* row, const Matrix& like);
+
+    int64_t count_ = 0;
+    size_t capacity_ = 0;
+    Aligned<int8_t> codes_, row_;
+    size_t row_capacity_ = 0;
+    std::vector<int32_t> sums_;
+    std::vector<float> scales_;
+};
+
+class Weight {
+public:
+    // A matrix of `rows` x `width` without planes yet; `group_size` divides into steps, or is `width` or more.
+    Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa);
+    Weight(const Weight&) = delete;
+
+    // Add a plane from row-major bytes (codec "int8", "2bit" or "base3") and scales [rows or 1][groups].
+    // Throws std::invalid_argument for a byte that stands for no codes.
+    void add_plane(const uint8_t* packed, const std::string& codec, const float* scales, int64_t scale_rows);
+    void set_bias(const float* bias) { bias_.assign(bias, bias + rows_); }
+
+    int64_t rows() const { return rows_; }
+    int64_t width() const { return width_; }
+    int64_t planes() const { return static_cast<int64_t>(planes_.size()); }
+    int64_t groups() const { return groups_; }
+    size_t bytes() const;
+    const Isa& isa() const { return isa_; }
+    Matrix matrix() const;
+
+    // y [count][rows] of x [count][width].
+    void forward(const float* x, int64_t count, float* y, int threads) const;
+    // Exact sums [count][planes][groups][rows] of codes [count][width].
+    void accumulate(const int8_t* codes, int64_t count, int32_t* sums, int threads) const;
+    void multiply(const Tokens& tokens, int threads) const;
+
+private:
+    int64_t rows_, width_, blocks_, steps_, groups_, group_steps_;
+    const Isa& isa_;
+    std::vector<Plane> planes_;
+    std::vector<Aligned<uint8_t>> digits_;
+    std::vector<Aligned<float>> scales_;
+    std::vector<float> bias_;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,212 @@
+"""A ternary weight matrix made ready for a backend: the one torch-visible entry point of the kernels."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int8, Int32, UInt8
+from torch import Tensor
+
+from bitnet.config import Codec
+from bitnet.errors import BitnetError
+from bitnet.kernels import arithmetic
+from bitnet.kernels.backends import TORCH, backend, check_backend, native
+from bitnet.packing import bytes_per_row, pack, unpack
+from bitnet.quantizer import TernaryWeight
+
+if TYPE_CHECKING:
+    from bitnet.kernels._native import Weight
+
+MAX_INPUTS = 1 << 20
+# The layout holds 16 inputs at a time (bitnet/kernels/native/kernel.h): scale groups must be made up of these.
+GROUP_STEP = 16
+
+
+class PackedPlane(NamedTuple):
+    """One ternary plane as it is stored: row-major packed codes and scales (shapes as in `TernaryWeight`)."""
+
+    packed: UInt8[Tensor, "out bytes"]
+    codec: Codec
+    scale: Float32[Tensor, "rows groups"]
+
+
+class PreparedWeight:
+    """sum_p scale_p * T_p (+ bias), repacked once into the layout of a backend, as a function of activations.
+
+    `backend` is the name of the kernels that really run: "torch" where the scale groups do not fit the layout.
+    `weight.backend` belongs into every report of a speed.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[PackedPlane],
+        width: int,
+        group_size: int | None = None,
+        bias: Float[Tensor, "out"] | None = None,
+        *,
+        backend: str | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Repack `planes`, all of one shape; they are copied.
+
+        Args:
+            planes: at least one.
+            width: input features.
+            group_size: input features that share a scale, or None.
+            bias: any float dtype; kept in float32.
+            backend: one of `backends()`; None takes the best that fits.
+            threads: upper bound; a product too small for a second thread runs on one.
+
+        Raises:
+            BitnetError: no plane, shapes that do not fit together, invalid bytes, more than 2^20 inputs, an unknown
+                backend or one that the group size does not fit.
+        """
+        if threads < 1:
+            raise BitnetError(f"threads = {threads} is not allowed; it takes a whole number from 1.")
+        self.in_features, self.group_size, self.threads = width, group_size, threads
+        self.out_features = _check_planes(planes, width, group_size)
+        self.planes, self.groups = len(planes), planes[0].scale.shape[1]
+        self.backend = _choose(backend, width, group_size)
+        bias = None if bias is None else _contiguous(bias, torch.float32)
+        if bias is not None and bias.shape != (self.out_features,):
+            raise BitnetError(
+                f"a bias of shape {tuple(bias.shape)} does not fit {self.out_features} outputs; pass one value each."
+            )
+        self._bias = bias
+        self._ternary: list[TernaryWeight] = []
+        if self.backend == TORCH:
+            self._ternary = [TernaryWeight(unpack(p.packed, p.codec, width), p.scale, group_size) for p in planes]
+        else:
+            self._weight = self._native_weight(planes)
+
+    @classmethod
+    def from_ternary(
+        cls,
+        planes: Sequence[TernaryWeight],
+        bias: Float[Tensor, "out"] | None = None,
+        *,
+        backend: str | None = None,
+        threads: int = 1,
+    ) -> "PreparedWeight":
+        """The same from unpacked codes; raises as the constructor does."""
+        if not planes:
+            raise BitnetError("a layer without a ternary plane cannot be prepared; pass at least one.")
+        packed = [PackedPlane(pack(plane.codes, "2bit"), "2bit", plane.scale) for plane in planes]
+        width = planes[0].codes.shape[1]
+        return cls(packed, width, planes[0].group_size, bias, backend=backend, threads=threads)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the repacked weight."""
+        if self.backend == TORCH:
+            return sum(p.codes.nbytes + p.scale.nbytes for p in self._ternary)
+        return self._weight.bytes
+
+    def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
+        """The product, in the dtype of x, computed in float32 as `bitnet.kernels` defines it.
+
+        A token with NaN or infinity gives NaN throughout.
+
+        Raises:
+            BitnetError: x is no CPU float tensor of `in_features`, or wants a gradient.
+        """
+        if x.device.type != "cpu" or not x.is_floating_point() or x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise BitnetError(
+                f"activations of shape {tuple(x.shape)}, type {x.dtype} and device {x.device} do not fit the kernels; "
+                f"pass a float tensor on the CPU with {self.in_features} features on its last axis."
+            )
+        if x.requires_grad and torch.is_grad_enabled():
+            raise BitnetError("the kernels have no gradient; use TernaryLinear or BitLinear, or torch.no_grad().")
+        tokens = _contiguous(x, torch.float32).view(-1, self.in_features)
+        if self.backend == TORCH:
+            y = arithmetic.multiply(tokens, self._ternary, self._bias)
+        else:
+            y = torch.empty(len(tokens), self.out_features)
+            self._weight.forward(tokens.data_ptr(), len(tokens), y.data_ptr(), self.threads)
+        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def accumulate(self, codes: Int8[Tensor, "tokens in"]) -> Int32[Tensor, "tokens planes groups out"]:
+        """The exact integer sums behind the product, of codes within -127..127.
+
+        Raises:
+            BitnetError: the codes are no int8 matrix of `in_features` on the CPU.
+        """
+        if codes.device.type != "cpu" or codes.dtype != torch.int8 or codes.shape != (len(codes), self.in_features):
+            raise BitnetError(
+                f"codes of shape {tuple(codes.shape)} and type {codes.dtype} do not fit the kernels; pass an int8 "
+                f"matrix on the CPU with {self.in_features} columns."
+            )
+        if self.backend == TORCH:
+            return arithmetic.accumulate(codes, self._ternary)
+        codes = codes.contiguous()
+        sums = torch.empty(len(codes), self.planes, self.groups, self.out_features, dtype=torch.int32)
+        self._weight.accumulate(codes.data_ptr(), len(codes), sums.data_ptr(), self.threads)
+        return sums
+
+    @property
+    def native(self) -> "Weight":
+        """The compiled weight, for other native code; a BitnetError on the torch backend."""
+        if self.backend == TORCH:
+            raise BitnetError("this weight runs on torch and has no compiled form; prepare it for another backend.")
+        return self._weight
+
+    def _native_weight(self, planes: Sequence[PackedPlane]) -> "Weight":
+        module = native()
+        assert module is not None  # a compiled backend was chosen
+        size = self.group_size or self.in_features
+        weight: Weight = module.Weight(self.out_features, self.in_features, size, self.backend)
+        for plane in planes:
+            packed, scale = plane.packed.contiguous(), plane.scale.contiguous()
+            try:
+                weight.add_plane(packed.data_ptr(), plane.codec, scale.data_ptr(), len(scale))
+            except ValueError as error:
+                raise BitnetError(
+                    f"the packed weight holds a byte that codec '{plane.codec}' never writes; pack it again."
+                ) from error
+        if self._bias is not None:
+            weight.set_bias(self._bias.data_ptr())
+        return weight
+
+
+def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().to(dtype).contiguous()
+
+
+def _choose(name: str | None, width: int, group_size: int | None) -> str:
+    fits = group_size is None or group_size >= width or group_size % GROUP_STEP == 0
+    if name is None:
+        return backend() if fits else TORCH
+    check_backend(name)
+    if name != TORCH and not fits:
+        raise BitnetError(
+            f"scale groups of {group_size} inputs do not fit the backend '{name}'; use a multiple of {GROUP_STEP}, "
+            "or backend 'torch'."
+        )
+    return name
+
+
+def _check_planes(planes: Sequence[PackedPlane], width: int, group_size: int | None) -> int:
+    """Number of output features, once all shapes are found to fit."""
+    if not planes or len(planes[0].packed) == 0 or not 1 <= width <= MAX_INPUTS:
+        raise BitnetError(
+            f"a layer of {len(planes)} planes and {width} inputs cannot be prepared; pass at least one plane with at "
+            f"least one row, and 1 to {MAX_INPUTS} inputs."
+        )
+    if group_size is not None and group_size < 1:
+        raise BitnetError(f"group_size = {group_size} is not allowed; it takes a whole number from 1.")
+    rows = len(planes[0].packed)
+    groups = 1 if group_size is None else -(-width // group_size)
+    for plane in planes:
+        if plane.packed.dtype != torch.uint8 or plane.packed.shape != (rows, bytes_per_row(width, plane.codec)):
+            raise BitnetError(
+                f"packed rows of shape {tuple(plane.packed.shape)} and type {plane.packed.dtype} do not fit {rows} x "
+                f"{width} weights in codec '{plane.codec}'; pass a uint8 matrix with one row an output."
+            )
+        if plane.scale.dtype != torch.float32 or tuple(plane.scale.shape) not in ((1, groups), (rows, groups)):
+            raise BitnetError(
+                f"scales of shape {tuple(plane.scale.shape)} and type {plane.scale.dtype} do not fit {rows} rows of "
+                f"{groups} groups; pass float32 [{rows}, {groups}]."
+            )
+        if plane.packed.device.type != "cpu" or plane.scale.device.type != "cpu":
+            raise BitnetError("the kernels run on the CPU; move the packed weight there first.")
+    return rows
