@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bitnet.errors import BitnetError
+from bitnet.sampling import check_temperature, choose
 
 #: What a decoder shows for bytes that do not yet form a character.
 INCOMPLETE = "\ufffd"
@@ -30,8 +31,7 @@ def generate(
     Raises:
         BitnetError: empty prompt, a prompt that leaves no position free, or a negative or non-finite temperature.
     """
-    if not 0.0 <= temperature < float("inf"):
-        raise BitnetError(f"The temperature is {temperature:g}, but must be 0 or more.")
+    check_temperature(temperature)
     tokens = tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
     if tokens.shape[1] == 0:
         raise BitnetError("The prompt is empty: give at least one character to continue from.")
@@ -54,18 +54,11 @@ def _tokens(
     for _ in range(count):
         output = model(input_ids=tokens, past_key_values=cache, use_cache=True)
         cache = output.past_key_values
-        token = _choose(output.logits[0, -1].float().cpu(), temperature, generator)
+        token = choose(output.logits[0, -1].float().cpu(), temperature, generator)
         if token in ends:
             return
         yield token
         tokens = torch.tensor([[token]], device=model.device)
-
-
-def _choose(logits: Float[Tensor, "vocabulary"], temperature: float, generator: torch.Generator) -> int:
-    if temperature == 0.0:
-        return int(logits.argmax())
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
 def _characters(tokenizer: PreTrainedTokenizerBase, prompt: list[int], chosen: Iterator[int]) -> Iterator[str]:

@@ -25,3 +25,48 @@ class Weight:
     @property
     def bytes(self) -> int:
         """Memory that the matrix takes."""
+
+class Table:
+    """Embeddings or an output head: "float32", "float16" or "int8" with one float32 scale a row."""
+
+    def __init__(self, kind: str, values: int, scales: int) -> None: ...
+
+class Decoder:
+    """A decoder of the Llama family; it keeps its weights alive, but not what the addresses point to."""
+
+    def __init__(
+        self,
+        hidden: int,
+        intermediate: int,
+        heads: int,
+        kv_heads: int,
+        head_width: int,
+        vocabulary: int,
+        context: int,
+        epsilon: float,
+        rotary_factor: float,
+        frequencies: int,
+        norm: int,
+        embedding: Table,
+        head: Table,
+    ) -> None: ...
+    def add_layer(
+        self,
+        input_norm: int,
+        post_norm: int,
+        query: Weight,
+        key: Weight,
+        value: Weight,
+        output: Weight,
+        gate: Weight,
+        up: Weight,
+        down: Weight,
+    ) -> None:
+        """Add a layer; ValueError for a weight that does not fit."""
+
+    def forward(self, tokens: int, count: int, position: int, logits: int, all: bool, threads: int) -> None:
+        """Run int64 tokens; write float32 logits of all of them or the last. IndexError outside model or context."""
+
+    @property
+    def math(self) -> str:
+        """Vector instructions of the float arithmetic."""

@@ -11,6 +11,8 @@
 namespace nb = nanobind;
 using bitnet::Weight;
 
+void bind_decoder(nb::module_& m);  // bitnet/runtime/native/bindings.cpp
+
 namespace {
 
 template <class T>
@@ -56,4 +58,5 @@ NB_MODULE(_native, m) {
              },
              nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("bytes", &Weight::bytes);
+    bind_decoder(m);
 }

@@ -1,0 +1,65 @@
+// A decoder of the Llama family (and Qwen2: biases on q, k, v) on ternary weights: one call per batch of tokens.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../../kernels/native/weight.h"
+#include "vector_math.h"
+
+namespace bitnet {
+
+struct DecoderShape {
+    int64_t hidden, intermediate, heads, kv_heads, head_width, vocabulary, context;
+    float epsilon;         // of every RMSNorm
+    float rotary_factor;   // on cosine and sine
+};
+
+struct Layer {
+    const float *input_norm, *post_norm;
+    const Weight *query, *key, *value, *output, *gate, *up, *down;
+};
+
+class Decoder {
+public:
+    // Throws std::invalid_argument for a shape that no model has. The tables and vectors must outlive the decoder.
+    Decoder(const DecoderShape& shape, const float* inverse_frequencies, const float* final_norm,
+            const Table& embedding, const Table& head);
+    Decoder(const Decoder&) = delete;
+
+    // Throws std::invalid_argument where a weight does not fit.
+    void add_layer(const Layer& layer);
+
+    // Run `count` tokens at positions `position`... and write the logits of the last one, or of all: [count or 1]
+    // [vocabulary]. Earlier positions must have been run before. Throws std::out_of_range for a token or position
+    // outside the model.
+    void forward(const int64_t* tokens, int64_t count, int64_t position, float* logits, bool all, int threads);
+
+    const char* math() const { return math_.name; }
+
+private:
+    struct Cache {
+        std::unique_ptr<float[]> keys, values;  // [kv head][context][head width], keys in blocks of 16 positions
+    };
+
+    void reserve(int64_t count);
+    void attention(const Layer& layer, const Cache& cache, int64_t count, int64_t position, int threads);
+    void feed_forward(const Layer& layer, int64_t count, int threads);
+    void store(const Cache& cache, int64_t count, int64_t position);
+    void angles(int64_t count, int64_t position);
+    void norm_and_quantize(const float* weight, const Weight& like, int64_t count);
+    void product(const Weight& weight, float* result, int threads);
+    void logits(const float* hidden, float* out, int threads);
+
+    DecoderShape shape_;
+    const float *inverse_frequencies_, *final_norm_;
+    Table embedding_, head_;
+    const VectorMath& math_;
+    int64_t rounded_context_;
+    std::vector<Layer> layers_;
+    std::vector<Cache> caches_;
+    Activations activations_;
+    std::vector<float> hidden_, normed_, query_, key_, value_, attended_, gate_, up_, scores_, cosine_, sine_;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,91 @@
+"""The tensors of a packed folder, memory-mapped, in the form that the decoder takes."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from bitnet.errors import BitnetError
+from bitnet.kernels import PackedPlane, PreparedWeight
+from bitnet.packed_manifest import PackedManifest
+from bitnet.packing import bytes_per_row
+from bitnet.tables import TableDtype
+
+
+class TensorFile:
+    """A safetensors file, mapped and not read: memory fills with the pages that are used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any
+        try:
+            self._file = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise BitnetError(f"{path} is not a readable safetensors file ({error}).") from error
+        self._names = frozenset(self._file.keys())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def take(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+        """A tensor of the file; a BitnetError if it is missing or of another dtype or shape."""
+        if name not in self._names:
+            raise BitnetError(f"{self.path} lacks the tensor '{name}'.")
+        tensor: Tensor = self._file.get_tensor(name)
+        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+            raise BitnetError(
+                f"Tensor '{name}' in {self.path} is {tensor.dtype} {list(tensor.shape)} instead of {dtype} "
+                f"{list(shape)}."
+            )
+        return tensor
+
+
+class StoredTable(NamedTuple):
+    """Embeddings or an output head: values as stored, and float32 scales for "int8"."""
+
+    dtype: TableDtype
+    values: Tensor
+    scales: Float32[Tensor, "rows"] | None
+
+
+def read_table(file: TensorFile, name: str, shape: tuple[int, int], dtype: TableDtype) -> StoredTable:
+    """The table `name`; its values stay in the file's mapping."""
+    if dtype == "int8":
+        scales = file.take(f"{name}.scale", torch.bfloat16, (shape[0], 1)).float().view(-1)
+        return StoredTable(dtype, file.take(f"{name}.codes", torch.int8, shape), scales)
+    kind = torch.float16 if dtype == "float16" else torch.float32
+    return StoredTable(dtype, file.take(f"{name}.weight", kind, shape), None)
+
+
+class PackedLayers:
+    """Quantized layers of a packed file by name, each repacked when it is asked for.
+
+    The file is mapped for these alone: once this object is gone, so are the pages that only repacking needed.
+    """
+
+    def __init__(self, path: Path, manifest: PackedManifest, backend: str) -> None:
+        self._file, self._backend = TensorFile(path), backend
+        self._settings = manifest.quantization
+        self._records = {record.name: record for record in manifest.layers}
+
+    def prepare(self, name: str, shape: tuple[int, int]) -> PreparedWeight:
+        """The layer `name`; a BitnetError if it is not there, not quantized or of another shape."""
+        record = self._records.get(name)
+        if record is None or record.shape != shape:
+            found = "is not quantized" if record is None else f"is {list(record.shape)} instead of {list(shape)}"
+            raise BitnetError(f"Layer '{name}' in {self._file.path} {found}: run this model through transformers.")
+        rows, width = shape
+        plane = PackedPlane(
+            self._file.take(f"{name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec))),
+            record.codec,
+            self._file.take(f"{name}.scale", torch.float32, record.scale_shape),
+        )
+        group_size = self._settings.group_size if self._settings.granularity == "group" else None
+        bias = self._file.take(f"{name}.bias", torch.float32, (rows,)) if f"{name}.bias" in self._file else None
+        try:
+            return PreparedWeight([plane], width, group_size, bias, backend=self._backend)
+        except BitnetError as error:
+            raise BitnetError(f"Layer '{name}' in {self._file.path}: {error}") from error
