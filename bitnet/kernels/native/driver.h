@@ -85,7 +85,7 @@ inline double round_even(double x) { return (x + 6755399441055744.0) - 675539944
 
 // Codes 127 x / peak of up to 64 values: in float where that is certain to round as the exact quotient does, else in
 // double, where 127 x is exact.
-inline void quantize_chunk(const float* x, int64_t n, float peak, float factor, int8_t* codes) {
+__attribute__((always_inline)) inline void quantize_chunk(const float* x, int64_t n, float peak, float factor, int8_t* codes) {
     float rounded[64];
     int unsure = 0;
     for (int64_t i = 0; i < n; ++i) {
@@ -118,11 +118,18 @@ float quantize(const float* x, int64_t width, int64_t padded, int8_t* codes) {
     float peak;
     __builtin_memcpy(&peak, &largest, sizeof peak);
     const float factor = 127.0f / peak;
-    for (int64_t i = 0; i < width; i += 64)
-        quantize_chunk(x + i, width - i < 64 ? width - i : 64, peak, factor, codes + i);
+    int64_t i = 0;
+    for (; i + 64 <= width; i += 64) quantize_chunk(x + i, 64, peak, factor, codes + i);
+    if (i < width) quantize_chunk(x + i, width - i, peak, factor, codes + i);
     __builtin_memset(codes + width, 0, padded - width);
     const float scale = static_cast<float>(static_cast<double>(peak) / 127.0);
     return scale > 0.0f ? scale : 0x1p-149f;
+}
+
+int32_t sum(const int8_t* codes, int64_t count) {
+    int32_t total = 0;
+    for (int64_t k = 0; k < count; ++k) total += codes[k];
+    return total;
 }
 
 }  // namespace

@@ -49,5 +49,5 @@ struct Sum {
 #include "driver.h"
 
 namespace bitnet {
-const Isa kAvx2 = {"avx2", [] { return __builtin_cpu_supports("avx2") != 0; }, multiply, quantize};
+const Isa kAvx2 = {"avx2", [] { return __builtin_cpu_supports("avx2") != 0; }, multiply, quantize, sum};
 }

@@ -87,5 +87,5 @@ static bool has_avx512_vnni() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
-const Isa kAvx512Vnni = {"avx512-vnni", has_avx512_vnni, multiply, quantize};
+const Isa kAvx512Vnni = {"avx512-vnni", has_avx512_vnni, multiply, quantize, sum};
 }  // namespace bitnet

@@ -42,5 +42,5 @@ struct Micro {
 #include "driver.h"
 
 namespace bitnet {
-const Isa kNeon = {"neon-dotprod", [] { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }, multiply, quantize};
+const Isa kNeon = {"neon-dotprod", [] { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }, multiply, quantize, sum};
 }

@@ -28,5 +28,5 @@ struct Micro {
 #include "driver.h"
 
 namespace bitnet {
-const Isa kPortable = {"portable", [] { return true; }, multiply, quantize};
+const Isa kPortable = {"portable", [] { return true; }, multiply, quantize, sum};
 }

@@ -64,12 +64,12 @@ static bool has_avx_vnni() {
     __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     return (eax >> 4) & 1;
 }
-const Isa kAvxVnni = {"avx-vnni", has_avx_vnni, multiply, quantize};
+const Isa kAvxVnni = {"avx-vnni", has_avx_vnni, multiply, quantize, sum};
 #else
 static bool has_avx512vl_vnni() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
 }
-const Isa kAvx512Vl = {"avx512vl-vnni", has_avx512vl_vnni, multiply, quantize};
+const Isa kAvx512Vl = {"avx512vl-vnni", has_avx512vl_vnni, multiply, quantize, sum};
 #endif
 }  // namespace bitnet

@@ -55,6 +55,7 @@ struct Isa {
     void (*multiply)(const Matrix&, const Tokens&, int64_t first, int64_t last);
     // Codes of one token (`padded` of them, zeros beyond `width`); returns its scale.
     float (*quantize)(const float* x, int64_t width, int64_t padded, int8_t* codes);
+    int32_t (*sum)(const int8_t* codes, int64_t count);
 };
 
 // Tokens of the tile that starts at token `start`: equal tiles of at most kTile, the larger ones first.

@@ -94,49 +94,61 @@ const Isa& find_isa(const std::string& name) {
 
 void Activations::reserve(int64_t count, const Matrix& like) {
     const size_t row = static_cast<size_t>(like.steps) * kStep;
-    if (row_capacity_ < row) row_ = aligned<int8_t>(row), row_capacity_ = row;
-    if (capacity_ < row * count) codes_ = aligned<int8_t>(row * count), capacity_ = row * count;
+    // Rows of a power of two bytes would share few lines of the cache: keep them a line apart.
+    stride_ = row + kLine;
+    if (rows_capacity_ < stride_ * kTile) {
+        rows_ = aligned<int8_t>(stride_ * kTile);
+        rows_capacity_ = stride_ * kTile;
+    }
+    if (capacity_ < row * count) {
+        codes_ = aligned<int8_t>(row * count);
+        capacity_ = row * count;
+    }
     sums_.resize(static_cast<size_t>(count * like.groups));
     scales_.resize(static_cast<size_t>(count));
     count_ = count;
 }
 
-// Sums of the scale groups, and the codes' place in the token's tile.
-void Activations::place(int64_t token, const int8_t* row, const Matrix& like) {
-    for (int64_t g = 0; g < like.groups; ++g) {
-        const int64_t first = g * like.group_steps * kStep;
-        const int64_t last = g + 1 == like.groups ? like.steps * kStep : first + like.group_steps * kStep;
-        int32_t sum = 0;
-        for (int64_t k = first; k < last; ++k) sum += row[k];
-        sums_[static_cast<size_t>(token * like.groups + g)] = sum;
+// Sums of a token's scale groups.
+void Activations::add_up(const Isa& isa, const int8_t* row, const Matrix& like, int32_t* sums) {
+    const int64_t width = like.steps * kStep, group = like.group_steps * kStep;
+    for (int64_t first = 0; first < width; first += group)
+        *sums++ = isa.sum(row + first, first + group < width ? group : width - first);
+}
+
+// The rows of a tile, four inputs of each token side by side.
+void Activations::place(int8_t* tile, int64_t size, const Matrix& like) {
+    for (int64_t q = 0; q < like.steps * 4; ++q)
+        for (int64_t t = 0; t < size; ++t, tile += 4) std::memcpy(tile, rows_.get() + t * stride_ + 4 * q, 4);
+}
+
+template <class Row>
+void Activations::fill(const Isa& isa, int64_t count, const Matrix& like, const Row& write_row) {
+    reserve(count, like);
+    for (int64_t start = 0, size; start < count; start += size) {
+        size = tile_size(count, start);
+        int8_t* tile = codes_.get() + start * like.steps * kStep;
+        for (int64_t t = 0; t < size; ++t) {
+            int8_t* row = size == 1 ? tile : rows_.get() + t * stride_;
+            scales_[static_cast<size_t>(start + t)] = write_row(start + t, row);
+            add_up(isa, row, like, &sums_[static_cast<size_t>((start + t) * like.groups)]);
+        }
+        if (size > 1) place(tile, size, like);
     }
-    int64_t start = 0, size = tile_size(count_, 0);
-    while (token >= start + size) start += size, size = tile_size(count_, start);
-    int8_t* tile = codes_.get() + start * like.steps * kStep;
-    if (size == 1) {
-        if (tile != row) std::memcpy(tile, row, static_cast<size_t>(like.steps * kStep));
-        return;
-    }
-    for (int64_t q = 0; q < like.steps * 4; ++q) std::memcpy(tile + (q * size + token - start) * 4, row + 4 * q, 4);
 }
 
 void Activations::quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like) {
-    reserve(count, like);
-    int8_t* row = count == 1 ? codes_.get() : row_.get();
-    for (int64_t t = 0; t < count; ++t) {
-        scales_[static_cast<size_t>(t)] = isa.quantize(x + t * width, width, like.steps * kStep, row);
-        place(t, row, like);
-    }
+    const int64_t padded = like.steps * kStep;
+    fill(isa, count, like, [&](int64_t t, int8_t* row) { return isa.quantize(x + t * width, width, padded, row); });
 }
 
-void Activations::take(const int8_t* codes, int64_t count, int64_t width, const Matrix& like) {
-    reserve(count, like);
-    std::memset(row_.get(), 0, static_cast<size_t>(like.steps * kStep));
-    for (int64_t t = 0; t < count; ++t) {
-        std::memcpy(row_.get(), codes + t * width, static_cast<size_t>(width));
-        place(t, row_.get(), like);
-        scales_[static_cast<size_t>(t)] = 1.0f;
-    }
+void Activations::take(const Isa& isa, const int8_t* codes, int64_t count, int64_t width, const Matrix& like) {
+    const size_t padding = static_cast<size_t>(like.steps * kStep - width);
+    fill(isa, count, like, [&](int64_t t, int8_t* row) {
+        std::memcpy(row, codes + t * width, static_cast<size_t>(width));
+        std::memset(row + width, 0, padding);
+        return 1.0f;
+    });
 }
 
 Weight::Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa)
@@ -213,7 +225,7 @@ void Weight::forward(const float* x, int64_t count, float* y, int threads) const
 void Weight::accumulate(const int8_t* codes, int64_t count, int32_t* sums, int threads) const {
     if (count == 0) return;
     thread_local Activations activations;
-    activations.take(codes, count, width_, matrix());
+    activations.take(isa_, codes, count, width_, matrix());
     Tokens tokens = activations.tokens();
     tokens.accumulators = sums;
     multiply(tokens, threads);

@@ -34,17 +34,19 @@ public:
     // Quantize `count` tokens of `width` floats for a matrix with the shape of `like`.
     void quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like);
     // Take codes [count][width] as they are, with scale 1.
-    void take(const int8_t* codes, int64_t count, int64_t width, const Matrix& like);
+    void take(const Isa& isa, const int8_t* codes, int64_t count, int64_t width, const Matrix& like);
     Tokens tokens() const { return {count_, codes_.get(), sums_.data(), scales_.data(), nullptr, nullptr}; }
 
 private:
     void reserve(int64_t count, const Matrix& like);
-    void place(int64_t token, const int8_t* row, const Matrix& like);
+    template <class Row>
+    void fill(const Isa& isa, int64_t count, const Matrix& like, const Row& write_row);
+    void add_up(const Isa& isa, const int8_t* row, const Matrix& like, int32_t* sums);
+    void place(int8_t* tile, int64_t size, const Matrix& like);
 
     int64_t count_ = 0;
-    size_t capacity_ = 0;
-    Aligned<int8_t> codes_, row_;
-    size_t row_capacity_ = 0;
+    size_t capacity_ = 0, rows_capacity_ = 0, stride_ = 0;
+    Aligned<int8_t> codes_, rows_;
     std::vector<int32_t> sums_;
     std::vector<float> scales_;
 };
