@@ -99,3 +99,13 @@ def sanitize(session: nox.Session) -> None:
     # Python leaks at exit by design.
     environment = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
     session.run("pytest", *(session.posargs or ("tests/bitnet/kernels", "tests/bitnet/runtime")), env=environment)
+
+
+@nox.session(default=False)
+def speed(session: nox.Session) -> None:
+    """Time kernels and decoding against torch and transformers: `nox -s speed [-- --rounds N]`."""
+    install_project(session)
+    for name in ("kernels", "decoding"):
+        session.run(
+            "python", "-m", f"benchmarks.{name}", "--out", str(REPORTS / f"speed-{name}.json"), *session.posargs
+        )
