@@ -72,7 +72,8 @@ def types(session: nox.Session) -> None:
 def gate(session: nox.Session) -> None:
     """Hold reports/latest to the thresholds in pyproject.toml; exit code 1 with one line per breach."""
     install(session, *group("gate"))
-    session.install("--no-deps", "-e", ".")
+    # Nothing is multiplied here, so nothing is compiled.
+    session.install("--no-deps", "--config-settings=wheel.cmake=false", "-e", ".")
     session.run("bitnet-audit", "gate", str(REPORTS / "scorecard.json"), *session.posargs)
 
 
@@ -83,6 +84,14 @@ def bench(session: nox.Session) -> None:
     rows = ("1.1.inference-speedup", "2.inference-benchmark", "6.important.inference-benchmark")
     only = [word for row in rows for word in ("--only", row)]
     session.run("bitnet-audit", "run", "--profile", "full", *only, *session.posargs)
+
+
+@nox.session(default=False)
+def without_compiler(session: nox.Session) -> None:
+    """Install as on a machine without a C++ compiler and test what runs on torch there: `nox -s without_compiler`."""
+    session.env["CXX"] = session.env["CC"] = str(ROOT / "no-such-compiler")
+    install_project(session, "test")
+    session.run("pytest", *(session.posargs or ("tests/bitnet/kernels", "tests/bitnet/runtime")))
 
 
 @nox.session(default=False)
