@@ -6,6 +6,9 @@ def backends() -> list[str]:
 def quantize(backend: str, x: int, width: int, codes: int) -> float:
     """Write the int8 codes of one token of `width` float32 and return its scale."""
 
+def forget_mapped(address: int, bytes: int) -> None:
+    """Give back the memory of a mapped file's pages, which are read again when they are needed."""
+
 class Weight:
     """A ternary matrix in the kernels' layout."""
 
@@ -64,8 +67,11 @@ class Decoder:
     ) -> None:
         """Add a layer; ValueError for a weight that does not fit."""
 
-    def forward(self, tokens: int, count: int, position: int, logits: int, all: bool, threads: int) -> None:
-        """Run int64 tokens; write float32 logits of all of them or the last. IndexError outside model or context."""
+    def forward(self, tokens: list[int], position: int, logits: int, all: bool, threads: int) -> None:
+        """Run tokens; write float32 logits of all of them or the last. IndexError outside model or context."""
+
+    def next(self, tokens: list[int], position: int, threads: int) -> int:
+        """Run tokens and return the most likely next one, the first of equals; -1 where a logit is NaN or infinite."""
 
     @property
     def math(self) -> str:

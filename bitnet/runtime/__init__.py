@@ -9,10 +9,12 @@ Other architectures, float activations and machines without native kernels run t
 
 Arithmetic: RMSNorm, rotary embedding, attention, SwiGLU and the output head in float32; quantized layers as
 `bitnet.kernels` defines them. Against transformers on the same packed model, logits differ by float rounding, and where
-that moves an activation across a rounding boundary by one step of its int8 code.
+that moves an activation across a rounding boundary by one step of its int8 code. In a deep model one such step
+spreads to most codes behind it, as it does between two runs of transformers whose embeddings differ by 1e-6, so
+perplexities agree over many tokens and not token by token.
 """
 
-from bitnet.runtime.description import Description
+from bitnet.runtime.description import Description, UnsupportedError
 from bitnet.runtime.runtime import Runtime
 
-__all__ = ["Description", "Runtime"]
+__all__ = ["Description", "Runtime", "UnsupportedError"]

@@ -1,29 +1,12 @@
-"""What the decoder must know of a model, read from its config.json, and the rotary frequencies that follow from it."""
+"""What the decoder must know of a model, read from its config.json."""
 
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-import torch
-from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
-from torch import Tensor
 
 from bitnet.errors import BitnetError, first_complaint
-
-
-class RotaryScaling(BaseModel):
-    """`rope_parameters` of config.json: "default", "linear" and "llama3" (Llama 3.1) positions."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    rope_type: Literal["default", "linear", "llama3"] = "default"
-    rope_theta: PositiveFloat = 10000.0
-    factor: PositiveFloat = 1.0
-    low_freq_factor: PositiveFloat = 1.0
-    high_freq_factor: PositiveFloat = 4.0
-    original_max_position_embeddings: PositiveInt = 8192
-    partial_rotary_factor: Annotated[float, Field(ge=1.0, le=1.0)] = 1.0
+from bitnet.runtime.rotary import Rotary
 
 
 class Description(BaseModel):
@@ -43,7 +26,7 @@ class Description(BaseModel):
     rms_norm_eps: PositiveFloat
     hidden_act: Literal["silu"] = "silu"
     tie_word_embeddings: bool = False
-    rope_parameters: RotaryScaling = Field(default_factory=RotaryScaling)
+    rope_parameters: Rotary = Field(default_factory=Rotary)
     eos_token_id: int | tuple[int, ...] | None = None
 
     @model_validator(mode="before")
@@ -60,6 +43,7 @@ class Description(BaseModel):
         rotary = dict(filled.get("rope_parameters") or filled.get("rope_scaling") or {})
         rotary.setdefault("rope_type", rotary.pop("type", "default"))
         rotary.setdefault("rope_theta", filled.get("rope_theta", 10000.0))
+        rotary.setdefault("original_max_position_embeddings", filled.get("max_position_embeddings"))
         filled["rope_parameters"] = rotary
         return filled
 
@@ -76,26 +60,34 @@ class Description(BaseModel):
         """The description in a parsed config.json; `source` names it in errors.
 
         Raises:
-            BitnetError: an architecture or option that the runtime does not have.
+            UnsupportedError: an architecture or option that the runtime does not have.
         """
-        window = config.get("sliding_window")
-        if window is not None and config.get("use_sliding_window", True):
-            raise _refusal(source, f"sliding windows of {window} positions")
+        window, layers = config.get("sliding_window"), config.get("layer_types") or ["sliding_attention"]
+        used = config.get("use_sliding_window", True) and "sliding_attention" in layers
+        if window is not None and used:
+            raise UnsupportedError(source, f"sliding windows of {window} positions")
         try:
             return cls.model_validate(config)
         except ValidationError as error:
-            raise _refusal(source, first_complaint(error)) from None
+            raise UnsupportedError(source, first_complaint(error)) from None
 
     @property
     def ends(self) -> frozenset[int]:
         """Tokens that end a text."""
-        if self.eos_token_id is None:
-            return frozenset()
-        return frozenset([self.eos_token_id] if isinstance(self.eos_token_id, int) else self.eos_token_id)
+        return end_tokens(self.eos_token_id)
 
 
-def _refusal(source: str, what: str) -> BitnetError:
-    return BitnetError(f"The runtime does not fit {source} ({what}): run this model through transformers.")
+def end_tokens(value: int | Sequence[int] | None) -> frozenset[int]:
+    """`eos_token_id` of a configuration as a set."""
+    return frozenset(() if value is None else [value] if isinstance(value, int) else value)
+
+
+class UnsupportedError(BitnetError):
+    """A model that the runtime does not have what it takes for; transformers may. `what` is missing, in words."""
+
+    def __init__(self, source: object, what: str) -> None:
+        super().__init__(f"The runtime does not fit {source} ({what}): run this model through transformers.")
+        self.what = what
 
 
 class Layer(NamedTuple):
@@ -117,22 +109,3 @@ def layer_names(index: int) -> Layer:
         f"{prefix}.post_attention_layernorm.weight",
         (*attention, *feed_forward),
     )
-
-
-def rotary_frequencies(description: Description) -> Float32[Tensor, "half"]:
-    """Angle per position of each pair of a head, theta^(-2i / head_dim), scaled as the configuration says.
-
-    Source of "llama3": Meta's Llama 3.1 reference code: wavelengths above original / low_freq_factor are stretched by
-    `factor`, those below original / high_freq_factor are kept, and those between are blended.
-    """
-    rotary = description.rope_parameters
-    exponents = torch.arange(0, description.head_dim, 2, dtype=torch.int64).float() / description.head_dim
-    frequencies = 1.0 / (rotary.rope_theta**exponents)
-    if rotary.rope_type == "default":
-        return frequencies
-    if rotary.rope_type == "linear":
-        return frequencies / rotary.factor
-    wavelengths = 2 * math.pi / frequencies
-    ratio = rotary.original_max_position_embeddings / wavelengths
-    kept = ((ratio - rotary.low_freq_factor) / (rotary.high_freq_factor - rotary.low_freq_factor)).clamp(0.0, 1.0)
-    return (1 - kept) * frequencies / rotary.factor + kept * frequencies

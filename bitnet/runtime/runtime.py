@@ -1,6 +1,8 @@
 """`Runtime`: a packed model that is open for generation."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +17,17 @@ from bitnet.errors import BitnetError, first_line
 from bitnet.kernels import backend as best_backend
 from bitnet.kernels.backends import TORCH, native
 from bitnet.packed_manifest import TENSORS, check_files, read_manifest
-from bitnet.runtime.description import Description, layer_names, rotary_frequencies
-from bitnet.runtime.weights import PackedLayers, StoredTable, TensorFile, read_table
-from bitnet.sampling import check_temperature, choose
+from bitnet.runtime.description import Description, UnsupportedError, end_tokens, layer_names
+from bitnet.runtime.weights import PackedLayers, StoredTable, TensorFile, check_finite, read_table
+from bitnet.sampling import check_prompt, check_temperature, choose
 from bitnet.tables import TableDtype
 
 if TYPE_CHECKING:
     from bitnet.kernels._native import Decoder, Table
 
-# Tokens of a prompt that run together: enough to amortise the weights, few enough to stay in the cache.
-_PREFILL = 96
+
+# Tokens of a prompt between two looks at what the user wants.
+_PART = 1024
 
 
 class Runtime:
@@ -36,6 +39,7 @@ class Runtime:
         """Use `Runtime.open`."""
         self.folder, self.description, self.backend, self.threads = folder, description, backend, threads
         self.context, self.position = context, 0
+        self.ends = description.ends
         self._kept: list[object] = []  # what the decoder points to
 
     @classmethod
@@ -57,19 +61,19 @@ class Runtime:
             verify: compare every file with its digest first.
 
         Raises:
-            BitnetError: no packed folder, a damaged one, an architecture or setting that the runtime does not have, or
-                no native kernels.
+            UnsupportedError: an architecture or setting that the runtime does not have, or no native kernels.
+            BitnetError: no packed folder, a damaged one, a context or number of threads that is not possible.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         if verify:
             check_files(folder, manifest)
         if manifest.quantization.activation_bits is None:
-            raise BitnetError(f"{folder} asks for float activations: run this model through transformers.")
+            raise UnsupportedError(folder, "it asks for float activations")
         description = Description.of(read_json(folder / "config.json"), str(folder / "config.json"))
         chosen = backend or best_backend()
         if chosen == TORCH:
-            raise BitnetError("The runtime needs native kernels: reinstall bitnet-audit where there is a C++ compiler.")
+            raise UnsupportedError(folder, "native kernels are needed, and there was no C++ compiler to build them")
         room = context or min(description.max_position_embeddings, 8192)
         if not 1 <= room <= description.max_position_embeddings or threads < 1:
             raise BitnetError(
@@ -77,13 +81,16 @@ class Runtime:
                 f"{description.max_position_embeddings} positions and at least one thread."
             )
         runtime = cls(folder, description, chosen, threads, room)
+        settings = folder / "generation_config.json"
+        if settings.is_file():  # its end tokens come first, as in transformers
+            runtime.ends = end_tokens(read_json(settings).get("eos_token_id")) or description.ends
         layers = PackedLayers(folder / TENSORS, manifest, chosen)
         runtime._load(layers, TensorFile(folder / TENSORS), manifest.quantization.embedding_dtype)
         return runtime
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The folder's tokenizer, read anew; a BitnetError if it cannot be."""
+        """The folder's tokenizer, read when it is first needed; a BitnetError if it cannot be."""
         path = self.folder / "tokenizer.json"
         try:
             return Tokenizer.from_file(str(path))
@@ -111,13 +118,12 @@ class Runtime:
     ) -> Iterator[int]:
         """Yield the continuation of a new sequence that starts with `prompt`, token by token.
 
-        Temperature, seed and end are those of `bitnet.generation.generate`.
+        Temperature, seed, end and what is refused are those of `bitnet.generation.next_tokens`.
         """
         check_temperature(temperature)
-        if not 0 < len(prompt) < self.context:
-            raise BitnetError(f"The prompt has {len(prompt)} tokens, but must have 1 to {self.context - 1}.")
+        room = check_prompt(len(prompt), self.context)
         self.reset()
-        return self._tokens(prompt, min(max_new_tokens, self.context - len(prompt)), temperature, seed)
+        return self._tokens(prompt, min(max_new_tokens, room), temperature, seed)
 
     def generate(self, prompt: str, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0) -> Iterator[str]:
         """Yield the continuation of `prompt` piece by piece, in whole characters.
@@ -125,34 +131,74 @@ class Runtime:
         Raises:
             BitnetError: empty prompt or one that leaves no position free, or a temperature that is not possible.
         """
-        tokenizer = self.tokenizer
-        prompt_tokens = tokenizer.encode(prompt).ids
-        return _pieces(tokenizer, self.tokens(prompt_tokens, max_new_tokens, temperature, seed))
+        tokens = self.tokenizer.encode(prompt).ids
+        return self.text(tokens, self.tokens(tokens, max_new_tokens, temperature, seed))
+
+    def text(self, prompt: Sequence[int], tokens: Iterator[int]) -> Iterator[str]:
+        """The text of tokens that follow `prompt`, piece by piece, in whole characters."""
+        # The prompt is decoded along, because some tokenizers drop the space in front of the first token.
+        tokenizer, seen = self.tokenizer, list(prompt)
+        stream, shown = DecodeStream(ids=seen, skip_special_tokens=True), len(tokenizer.decode(seen))
+        for token in tokens:
+            seen.append(token)
+            piece = stream.step(tokenizer, token)
+            if piece:
+                shown += len(piece)
+                yield piece
+        rest = tokenizer.decode(seen)[shown:]  # bytes that are no character to the end
+        if rest:
+            yield rest
+
+    def next(self, tokens: Sequence[int]) -> int:
+        """Continue the sequence with `tokens` and return the most likely token after them, the first of equals.
+
+        Raises:
+            BitnetError: as `forward`; logits that are no numbers.
+        """
+        ids = self._ids(tokens)
+        token = self._decoder.next(ids, self.position, self.threads)
+        self.position += len(ids)
+        if token < 0:
+            raise self._broken()
+        return token
 
     def _tokens(self, prompt: Sequence[int], count: int, temperature: float, seed: int) -> Iterator[int]:
         generator = torch.Generator().manual_seed(seed)
-        given = prompt
+        given = list(prompt)
+        while len(given) > _PART:  # so that Ctrl-C does not wait for a long prompt
+            self.forward(given[:_PART])
+            given = given[_PART:]
         for _ in range(count):
-            token = choose(self.forward(given), temperature, generator)
-            if token in self.description.ends:
+            token = self._choose(given, temperature, generator) if temperature else self.next(given)
+            if token in self.ends:
                 return
             yield token
             given = [token]
 
+    def _choose(self, tokens: Sequence[int], temperature: float, generator: torch.Generator) -> int:
+        logits = self.forward(tokens)
+        if not bool(logits.isfinite().all()):
+            raise self._broken()
+        return choose(logits, temperature, generator)
+
+    def _broken(self) -> BitnetError:
+        return BitnetError(f"{self.folder} gives logits that are no numbers: compress the model again.")
+
     def _forward(self, tokens: Sequence[int], every: bool) -> Float32[Tensor, "rows vocabulary"]:
-        ids, size = torch.tensor(tokens, dtype=torch.int64), self.description.vocab_size
-        if len(ids) == 0 or self.position + len(ids) > self.context or int(ids.min()) < 0 or int(ids.max()) >= size:
+        ids = self._ids(tokens)
+        logits = torch.empty(len(ids) if every else 1, self.description.vocab_size)
+        self._decoder.forward(ids, self.position, logits.data_ptr(), every, self.threads)
+        self.position += len(ids)
+        return logits
+
+    def _ids(self, tokens: Sequence[int]) -> list[int]:
+        ids, size = [index(token) for token in tokens], self.description.vocab_size
+        if not ids or self.position + len(ids) > self.context or min(ids) < 0 or max(ids) >= size:
             raise BitnetError(
                 f"{len(ids)} tokens at position {self.position} cannot be run: pass at least one, numbered below "
                 f"{size}, within a context of {self.context} positions."
             )
-        logits = torch.empty(len(ids) if every else 1, size)
-        for start in range(0, len(ids), _PREFILL):
-            part = ids[start : start + _PREFILL]
-            out = logits[start] if every else logits[0]
-            self._decoder.forward(part.data_ptr(), len(part), self.position, out.data_ptr(), every, self.threads)
-            self.position += len(part)
-        return logits
+        return ids
 
     def _load(self, layers: PackedLayers, file: TensorFile, table_dtype: TableDtype) -> None:
         module, d = native(), self.description
@@ -161,24 +207,27 @@ class Runtime:
         head = embedding
         if not d.tie_word_embeddings:
             head = read_table(file, "lm_head", (d.vocab_size, d.hidden_size), table_dtype)
-        norm = self._vector(file, "model.norm.weight")
-        frequencies = rotary_frequencies(d)
-        self._kept += [embedding, head, frequencies]
+        rotary, frequencies = d.rope_parameters, d.rope_parameters.frequencies(d.head_dim)
+        self._kept += [embedding.scales, head.scales, frequencies]
+        if head is not embedding:  # the decoder has a copy of the head, and reads rows of the embedding where they lie
+            self._kept.append(embedding.values)
         self._decoder = module.Decoder(
             d.hidden_size, d.intermediate_size, d.num_attention_heads, d.num_key_value_heads, d.head_dim, d.vocab_size,
-            self.context, d.rms_norm_eps, 1.0, frequencies.data_ptr(), norm, _table(embedding), _table(head),
+            self.context, d.rms_norm_eps, rotary.scale, frequencies.ctypes.data, self._norm(file, "model.norm.weight"),
+            _table(embedding), _table(head),
         )  # fmt: skip
-        for index in range(d.num_hidden_layers):
-            names = layer_names(index)
+        for number in range(d.num_hidden_layers):
+            names = layer_names(number)
             weights = [
                 layers.prepare(name, shape).native for name, shape in zip(names.linears, _shapes(d), strict=True)
             ]
-            input_norm, post_norm = self._vector(file, names.input_norm), self._vector(file, names.post_norm)
-            self._decoder.add_layer(input_norm, post_norm, *weights)
+            norms = self._norm(file, names.input_norm), self._norm(file, names.post_norm)
+            self._decoder.add_layer(*norms, *weights)
 
-    def _vector(self, file: TensorFile, name: str) -> int:
+    def _norm(self, file: TensorFile, name: str) -> int:
         """Address of a copy of a norm's weight."""
         tensor = file.take(name, torch.float32, (self.description.hidden_size,)).clone()
+        check_finite(file.path, name, tensor)
         self._kept.append(tensor)
         return tensor.data_ptr()
 
@@ -196,11 +245,3 @@ def _shapes(d: Description) -> tuple[tuple[int, int], ...]:
     hidden, inner = d.hidden_size, d.intermediate_size
     attention = ((queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries))
     return (*attention, (inner, hidden), (inner, hidden), (hidden, inner))
-
-
-def _pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
-    stream = DecodeStream(skip_special_tokens=True)
-    for token in tokens:
-        piece = stream.step(tokenizer, token)
-        if piece:
-            yield piece

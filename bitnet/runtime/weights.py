@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from bitnet.errors import BitnetError
 from bitnet.kernels import PackedPlane, PreparedWeight
+from bitnet.kernels.backends import native
 from bitnet.packed_manifest import PackedManifest
 from bitnet.packing import bytes_per_row
+from bitnet.runtime.description import UnsupportedError
 from bitnet.tables import TableDtype
 
 
@@ -43,6 +46,13 @@ class TensorFile:
         return tensor
 
 
+def forget(tensor: Tensor) -> None:
+    """Give back the memory of a tensor in a mapped file, which is read again should it be needed."""
+    module = native()
+    if module is not None:
+        module.forget_mapped(tensor.data_ptr(), tensor.nbytes)
+
+
 class StoredTable(NamedTuple):
     """Embeddings or an output head: values as stored, and float32 scales for "int8"."""
 
@@ -55,9 +65,16 @@ def read_table(file: TensorFile, name: str, shape: tuple[int, int], dtype: Table
     """The table `name`; its values stay in the file's mapping."""
     if dtype == "int8":
         scales = file.take(f"{name}.scale", torch.bfloat16, (shape[0], 1)).float().view(-1)
+        check_finite(file.path, f"{name}.scale", scales)
         return StoredTable(dtype, file.take(f"{name}.codes", torch.int8, shape), scales)
     kind = torch.float16 if dtype == "float16" else torch.float32
     return StoredTable(dtype, file.take(f"{name}.weight", kind, shape), None)
+
+
+def check_finite(path: Path, name: str, tensor: Tensor) -> None:
+    """A BitnetError if a value of a float32 tensor is NaN or infinite."""
+    if not np.isfinite(tensor.numpy()).all():
+        raise BitnetError(f"Tensor '{name}' in {path} holds NaN or infinite values: compress the model again.")
 
 
 class PackedLayers:
@@ -72,20 +89,21 @@ class PackedLayers:
         self._records = {record.name: record for record in manifest.layers}
 
     def prepare(self, name: str, shape: tuple[int, int]) -> PreparedWeight:
-        """The layer `name`; a BitnetError if it is not there, not quantized or of another shape."""
+        """The layer `name`; UnsupportedError if it is not quantized or of another shape."""
         record = self._records.get(name)
         if record is None or record.shape != shape:
             found = "is not quantized" if record is None else f"is {list(record.shape)} instead of {list(shape)}"
-            raise BitnetError(f"Layer '{name}' in {self._file.path} {found}: run this model through transformers.")
+            raise UnsupportedError(self._file.path, f"layer '{name}' {found}")
         rows, width = shape
-        plane = PackedPlane(
-            self._file.take(f"{name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec))),
-            record.codec,
-            self._file.take(f"{name}.scale", torch.float32, record.scale_shape),
-        )
+        packed = self._file.take(f"{name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec)))
+        scale = self._file.take(f"{name}.scale", torch.float32, record.scale_shape)
+        check_finite(self._file.path, f"{name}.scale", scale)
         group_size = self._settings.group_size if self._settings.granularity == "group" else None
         bias = self._file.take(f"{name}.bias", torch.float32, (rows,)) if f"{name}.bias" in self._file else None
+        plane = PackedPlane(packed, record.codec, scale)
         try:
-            return PreparedWeight([plane], width, group_size, bias, backend=self._backend)
+            weight = PreparedWeight([plane], width, group_size, bias, backend=self._backend)
         except BitnetError as error:
             raise BitnetError(f"Layer '{name}' in {self._file.path}: {error}") from error
+        forget(packed)
+        return weight

@@ -1,6 +1,7 @@
 // `Decoder` in the extension module; addresses as in module.cpp, checked by bitnet/runtime.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <stdexcept>
 
@@ -30,6 +31,7 @@ Table table(const std::string& kind, uintptr_t values, uintptr_t scales) {
 }  // namespace
 
 void bind_decoder(nb::module_& m) {
+    m.def("forget_mapped", &bitnet::forget_mapped, nb::arg("address"), nb::arg("bytes"));
     nb::class_<Table>(m, "Table").def("__init__", [](Table* self, const std::string& kind, uintptr_t values,
                                                      uintptr_t scales) { new (self) Table(table(kind, values, scales)); });
     nb::class_<Decoder>(m, "Decoder")
@@ -53,9 +55,15 @@ void bind_decoder(nb::module_& m) {
              nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>(), nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(),
              nb::keep_alive<1, 8>(), nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>())
         .def("forward",
-             [](Decoder& self, uintptr_t tokens, int64_t count, int64_t position, uintptr_t logits, bool all,
+             [](Decoder& self, const std::vector<int64_t>& tokens, int64_t position, uintptr_t logits, bool all,
                 int threads) {
-                 self.forward(pointer<int64_t>(tokens), count, position, reinterpret_cast<float*>(logits), all, threads);
+                 float* out = reinterpret_cast<float*>(logits);
+                 self.forward(tokens.data(), static_cast<int64_t>(tokens.size()), position, out, all, threads);
+             },
+             nb::call_guard<nb::gil_scoped_release>())
+        .def("next",
+             [](Decoder& self, const std::vector<int64_t>& tokens, int64_t position, int threads) {
+                 return self.next(tokens.data(), static_cast<int64_t>(tokens.size()), position, threads);
              },
              nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("math", &Decoder::math);

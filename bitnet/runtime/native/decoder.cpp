@@ -1,5 +1,6 @@
 #include "decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -16,6 +17,15 @@ const VectorMath& best_math() {
     return kMathPortable;
 }
 
+// Tokens that run together: enough to amortise reading the weights, few enough for the caches.
+constexpr int64_t kTogether = 132;
+
+size_t bytes_of(TableKind kind) {
+    return kind == TableKind::kFloat32 ? sizeof(float) : kind == TableKind::kFloat16 ? sizeof(uint16_t) : 1;
+}
+
+int64_t rounded(int64_t length) { return (length + kKeyBlock - 1) / kKeyBlock * kKeyBlock; }
+
 void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
@@ -29,11 +39,13 @@ Decoder::Decoder(const DecoderShape& shape, const float* inverse_frequencies, co
       final_norm_(final_norm),
       embedding_(embedding),
       head_(head),
-      math_(best_math()),
-      rounded_context_((shape.context + kKeyBlock - 1) / kKeyBlock * kKeyBlock) {
+      math_(best_math()) {
     require(shape.hidden > 0 && shape.intermediate > 0 && shape.vocabulary > 0 && shape.context > 0, "an empty shape");
     require(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "query heads that key heads do not divide");
     require(shape.head_width > 0 && shape.head_width % 2 == 0, "an odd head width");
+    head_values_ = large_copy(head.values, static_cast<size_t>(shape.vocabulary * shape.hidden) * bytes_of(head.kind));
+    if (embedding.values == head.values) embedding_.values = head_values_.get();
+    head_.values = head_values_.get();
 }
 
 void Decoder::add_layer(const Layer& l) {
@@ -50,11 +62,18 @@ void Decoder::add_layer(const Layer& l) {
             "weights of one input with different scale groups");
     layers_.push_back(l);
     // Left uninitialised: the system gives memory to positions as they are reached.
-    const size_t size = static_cast<size_t>(keys * rounded_context_);
-    caches_.push_back({std::unique_ptr<float[]>(new float[size]), std::unique_ptr<float[]>(new float[size])});
+    const size_t size = static_cast<size_t>(keys * rounded(shape_.context));
+    caches_.push_back({sparse_floats(size), sparse_floats(size)});
 }
 
-void Decoder::reserve(int64_t count) {
+void Decoder::check(const int64_t* tokens, int64_t count, int64_t position) const {
+    if (count < 1 || position < 0 || count > shape_.context - position)
+        throw std::out_of_range("a position outside the context");
+    for (int64_t t = 0; t < count; ++t)
+        if (tokens[t] < 0 || tokens[t] >= shape_.vocabulary) throw std::out_of_range("a token outside the vocabulary");
+}
+
+void Decoder::reserve(int64_t count, int64_t length) {
     const auto grow = [count](std::vector<float>& buffer, int64_t width) {
         if (buffer.size() < static_cast<size_t>(count * width)) buffer.resize(static_cast<size_t>(count * width));
     };
@@ -64,7 +83,8 @@ void Decoder::reserve(int64_t count) {
     for (std::vector<float>* buffer : {&key_, &value_}) grow(*buffer, keys);
     for (std::vector<float>* buffer : {&gate_, &up_}) grow(*buffer, shape_.intermediate);
     for (std::vector<float>* buffer : {&cosine_, &sine_}) grow(*buffer, shape_.head_width / 2);
-    scores_.resize(static_cast<size_t>(rounded_context_));
+    scores_.resize(static_cast<size_t>(kQueryTile * rounded(length)));
+    scratch_.resize(static_cast<size_t>(kHeadScratch * shape_.hidden + 256));
 }
 
 void Decoder::angles(int64_t count, int64_t position) {
@@ -95,7 +115,7 @@ void Decoder::store(const Cache& cache, int64_t count, int64_t position) {
     const int64_t width = shape_.head_width;
     for (int64_t t = 0; t < count; ++t)
         for (int64_t h = 0; h < shape_.kv_heads; ++h) {
-            const int64_t at = position + t, head = h * rounded_context_ * width;
+            const int64_t at = position + t, head = h * rounded(shape_.context) * width;
             const float* key = &key_[(t * shape_.kv_heads + h) * width];
             float* block = cache.keys.get() + head + at / kKeyBlock * kKeyBlock * width + at % kKeyBlock;
             // Positions of the block that are still to come are scored along with it: they must be numbers.
@@ -109,12 +129,8 @@ void Decoder::store(const Cache& cache, int64_t count, int64_t position) {
         }
 }
 
-void Decoder::attention(const Layer& layer, const Cache& cache, int64_t count, int64_t position, int threads) {
-    norm_and_quantize(layer.input_norm, *layer.query, count);
-    product(*layer.query, query_.data(), threads);
-    product(*layer.key, key_.data(), threads);
-    product(*layer.value, value_.data(), threads);
-    const int64_t width = shape_.head_width, half = width / 2, shared = shape_.heads / shape_.kv_heads;
+void Decoder::rotate(int64_t count) {
+    const int64_t width = shape_.head_width, half = width / 2;
     for (int64_t t = 0; t < count; ++t) {
         const float *cosine = &cosine_[t * half], *sine = &sine_[t * half];
         for (int64_t h = 0; h < shape_.heads; ++h)
@@ -122,17 +138,39 @@ void Decoder::attention(const Layer& layer, const Cache& cache, int64_t count, i
         for (int64_t h = 0; h < shape_.kv_heads; ++h)
             math_.rotate(&key_[(t * shape_.kv_heads + h) * width], cosine, sine, half);
     }
-    store(cache, count, position);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-    for (int64_t h = 0; h < shape_.heads; ++h) {
-        const int64_t head = h / shared * rounded_context_ * width;
-        for (int64_t t = 0; t < count; ++t) {
-            const int64_t at = (t * shape_.heads + h) * width;
-            math_.attend(&query_[at], cache.keys.get() + head, cache.values.get() + head, position + t + 1, width, scale,
-                         scores_.data(), &attended_[at]);
-        }
+}
+
+void Decoder::attend(const Cache& cache, int64_t count, int64_t position) {
+    const int64_t width = shape_.head_width, shared = shape_.heads / shape_.kv_heads;
+    for (int64_t h = 0; h < shape_.kv_heads; ++h) {
+        const int64_t queries = h * shared * width, keys = h * rounded(shape_.context) * width;
+        Attention a;
+        a.query = &query_[queries];
+        a.out = &attended_[queries];
+        a.keys = cache.keys.get() + keys;
+        a.values = cache.values.get() + keys;
+        a.tokens = count;
+        a.shared = shared;
+        a.token_stride = shape_.heads * width;
+        a.width = width;
+        a.first_length = position + 1;
+        a.scale = 1.0f / std::sqrt(static_cast<float>(width));
+        a.scores = scores_.data();
+        a.score_stride = rounded(position + count);
+        math_.attend(a);
     }
-    activations_.quantize(layer.output->isa(), attended_.data(), count, shape_.heads * width, layer.output->matrix());
+}
+
+void Decoder::attention(const Layer& layer, const Cache& cache, int64_t count, int64_t position, int threads) {
+    norm_and_quantize(layer.input_norm, *layer.query, count);
+    product(*layer.query, query_.data(), threads);
+    product(*layer.key, key_.data(), threads);
+    product(*layer.value, value_.data(), threads);
+    rotate(count);
+    store(cache, count, position);
+    attend(cache, count, position);
+    const int64_t queries = shape_.heads * shape_.head_width;
+    activations_.quantize(layer.output->isa(), attended_.data(), count, queries, layer.output->matrix());
     product(*layer.output, normed_.data(), threads);
     math_.add(hidden_.data(), normed_.data(), count * shape_.hidden);
 }
@@ -153,7 +191,7 @@ void Decoder::logits(const float* hidden, float* out, int threads) {
     const bool split = threads > 1 && shape_.vocabulary * shape_.hidden > (int64_t{1} << 24);
     const int64_t middle = split ? shape_.vocabulary / 2 : shape_.vocabulary;
     const auto rows = [&](int64_t first, int64_t last) {
-        math_.head(head_, normed_.data(), shape_.hidden, first, last, out);
+        math_.head(head_, normed_.data(), scratch_.data(), shape_.hidden, first, last, out);
     };
     if (!split) return rows(0, middle);
     std::thread other(rows, middle, shape_.vocabulary);
@@ -161,12 +199,8 @@ void Decoder::logits(const float* hidden, float* out, int threads) {
     other.join();
 }
 
-void Decoder::forward(const int64_t* tokens, int64_t count, int64_t position, float* logits_out, bool all, int threads) {
-    if (count < 1 || position < 0 || position + count > shape_.context)
-        throw std::out_of_range("a position outside the context");
-    for (int64_t t = 0; t < count; ++t)
-        if (tokens[t] < 0 || tokens[t] >= shape_.vocabulary) throw std::out_of_range("a token outside the vocabulary");
-    reserve(count);
+void Decoder::run(const int64_t* tokens, int64_t count, int64_t position, int threads) {
+    reserve(count, position + count);
     angles(count, position);
     for (int64_t t = 0; t < count; ++t)
         math_.read_row(embedding_, tokens[t], shape_.hidden, &hidden_[t * shape_.hidden]);
@@ -174,8 +208,23 @@ void Decoder::forward(const int64_t* tokens, int64_t count, int64_t position, fl
         attention(layers_[i], caches_[i], count, position, threads);
         feed_forward(layers_[i], count, threads);
     }
-    for (int64_t t = all ? 0 : count - 1; t < count; ++t, logits_out += shape_.vocabulary)
-        logits(&hidden_[t * shape_.hidden], logits_out, threads);
+}
+
+void Decoder::forward(const int64_t* tokens, int64_t count, int64_t position, float* logits_out, bool all, int threads) {
+    check(tokens, count, position);
+    for (int64_t start = 0, size; start < count; start += size) {
+        size = std::min(count - start, kTogether);
+        run(tokens + start, size, position + start, threads);
+        for (int64_t t = 0; all && t < size; ++t, logits_out += shape_.vocabulary)
+            logits(&hidden_[t * shape_.hidden], logits_out, threads);
+        if (!all && start + size == count) logits(&hidden_[(size - 1) * shape_.hidden], logits_out, threads);
+    }
+}
+
+int64_t Decoder::next(const int64_t* tokens, int64_t count, int64_t position, int threads) {
+    logits_.resize(static_cast<size_t>(shape_.vocabulary));
+    forward(tokens, count, position, logits_.data(), false, threads);
+    return math_.largest(logits_.data(), shape_.vocabulary);
 }
 
 }  // namespace bitnet

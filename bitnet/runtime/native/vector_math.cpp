@@ -4,6 +4,9 @@
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
+#ifdef __AVX512VNNI__
+#include "fixed_head.h"
+#endif
 
 namespace bitnet {
 namespace {
@@ -135,50 +138,113 @@ void rotate(float* head, const float* cosine, const float* sine, int64_t half) {
     }
 }
 
-void score(const float* query, const float* keys, int64_t length, int64_t width, float scale, float* scores) {
+// Scores of R queries against the same keys, [R][stride]; every sum is taken in one order, whatever R.
+template <int R>
+inline void score(const float* const* query, const float* keys, int64_t length, int64_t width, float scale,
+                  float* scores, int64_t stride) {
     for (int64_t block = 0; block < length; block += kKeyBlock) {
-        Lanes chains[4] = {};  // a chain of dependent sums would wait for itself
+        Lanes chains[R][4] = {};  // a chain of dependent sums would wait for itself
         int64_t d = 0;
         for (; d + 4 <= width; d += 4, keys += 4 * kKeyBlock)
-            for (int c = 0; c < 4; ++c) chains[c] += query[d + c] * load(keys + c * kKeyBlock);
-        for (; d < width; ++d, keys += kKeyBlock) chains[0] += query[d] * load(keys);
-        store(scores + block, ((chains[0] + chains[1]) + (chains[2] + chains[3])) * scale);
+            for (int c = 0; c < 4; ++c) {
+                const Lanes key = load(keys + c * kKeyBlock);
+                for (int r = 0; r < R; ++r) chains[r][c] += query[r][d + c] * key;
+            }
+        for (; d < width; ++d, keys += kKeyBlock)
+            for (int r = 0; r < R; ++r) chains[r][0] += query[r][d] * load(keys);
+        for (int r = 0; r < R; ++r) {
+            const Lanes* sums = chains[r];
+            store(scores + r * stride + block, ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale);
+        }
     }
 }
 
-float softmax(float* scores, int64_t length) {
-    float largest = scores[0];
-    for (int64_t p = 1; p < length; ++p) largest = scores[p] > largest ? scores[p] : largest;
-    for (int64_t p = 0; p < length; ++p) scores[p] = exponential(scores[p] - largest);
-    Lanes lanes = {};
+// Out of line: the same instructions for every caller, so the same bits.
+__attribute__((noinline)) float softmax(float* scores, int64_t length) {
+    Lanes peaks = load(scores);  // a vector is there in any case; what lies beyond `length` must not count
+    for (int64_t p = length; p < kLanes; ++p) peaks[p] = scores[0];
     int64_t p = 0;
-    for (; p + kLanes <= length; p += kLanes) lanes += load(scores + p);
+    for (; p + kLanes <= length; p += kLanes) {
+        const Lanes value = load(scores + p);
+        peaks = value > peaks ? value : peaks;
+    }
+    float largest = peaks[0];
+    for (int i = 1; i < kLanes; ++i) largest = peaks[i] > largest ? peaks[i] : largest;
+    for (; p < length; ++p) largest = scores[p] > largest ? scores[p] : largest;
+    for (p = 0; p < length; ++p) scores[p] = exponential(scores[p] - largest);
+    Lanes lanes = {};
+    for (p = 0; p + kLanes <= length; p += kLanes) lanes += load(scores + p);
     float sum = reduce(lanes);
     for (; p < length; ++p) sum += scores[p];
     return sum;
 }
 
-// out[d] = factor * sum over p of scores[p] * values[p][d], for C vectors of d.
-template <int C>
-inline void mix(const float* scores, const float* values, int64_t length, int64_t width, float factor, float* out) {
-    Lanes sums[C] = {};
+// out[r][d] = factor[r] * sum over p of scores[r][p] * values[p][d], for C vectors of d.
+template <int R, int C>
+inline void mix(const float* scores, int64_t stride, const float* values, int64_t length, int64_t width,
+                const float* factor, float* const* out, int64_t d) {
+    Lanes sums[R][C] = {};
+    values += d;
     for (int64_t p = 0; p < length; ++p, values += width)
-        for (int c = 0; c < C; ++c) sums[c] += scores[p] * load(values + c * kLanes);
-    for (int c = 0; c < C; ++c) store(out + c * kLanes, sums[c] * factor);
+        for (int c = 0; c < C; ++c) {
+            const Lanes value = load(values + c * kLanes);
+            for (int r = 0; r < R; ++r) sums[r][c] += scores[r * stride + p] * value;
+        }
+    for (int r = 0; r < R; ++r)
+        for (int c = 0; c < C; ++c) store(out[r] + d + c * kLanes, sums[r][c] * factor[r]);
 }
 
-void attend(const float* query, const float* keys, const float* values, int64_t length, int64_t width, float scale,
-            float* scores, float* out) {
-    score(query, keys, length, width, scale, scores);
-    const float factor = 1.0f / softmax(scores, length);
-    int64_t d = 0;
-    for (; d + 4 * kLanes <= width; d += 4 * kLanes) mix<4>(scores, values + d, length, width, factor, out + d);
-    for (; d + kLanes <= width; d += kLanes) mix<1>(scores, values + d, length, width, factor, out + d);
-    for (; d < width; ++d) {
-        float sum = 0.0f;
-        for (int64_t p = 0; p < length; ++p) sum += scores[p] * values[p * width + d];
-        out[d] = sum * factor;
+// The same for the last, partial vector of a head.
+template <int R>
+void mix_rest(const float* scores, int64_t stride, const float* values, int64_t length, int64_t width,
+              const float* factor, float* const* out, int64_t d) {
+    Lanes sums[R] = {};
+    for (int64_t p = 0; p < length; ++p, values += width) {
+        Lanes value = {};
+        __builtin_memcpy(&value, values, static_cast<unsigned long>(width - d) * sizeof(float));
+        for (int r = 0; r < R; ++r) sums[r] += scores[r * stride + p] * value;
     }
+    for (int r = 0; r < R; ++r) {
+        sums[r] *= factor[r];
+        __builtin_memcpy(out[r] + d, &sums[r], static_cast<unsigned long>(width - d) * sizeof(float));
+    }
+}
+
+template <int R>
+void attend_tile(const Attention& a, int64_t first) {
+    const float* query[R];
+    float *out[R], factor[R];
+    int64_t length[R];
+    for (int r = 0; r < R; ++r) {
+        const int64_t token = (first + r) / a.shared, at = token * a.token_stride + (first + r) % a.shared * a.width;
+        query[r] = a.query + at;
+        out[r] = a.out + at;
+        length[r] = a.first_length + token;
+    }
+    const int64_t longest = length[R - 1], width = a.width;
+    score<R>(query, a.keys, longest, width, a.scale, a.scores, a.score_stride);
+    for (int r = 0; r < R; ++r) {
+        float* scores = a.scores + r * a.score_stride;
+        factor[r] = 1.0f / softmax(scores, length[r]);
+        for (int64_t p = length[r]; p < longest; ++p) scores[p] = 0.0f;
+    }
+    int64_t d = 0;
+    for (; d + 4 * kLanes <= width; d += 4 * kLanes)
+        mix<R, 4>(a.scores, a.score_stride, a.values, longest, width, factor, out, d);
+    for (; d + kLanes <= width; d += kLanes)
+        mix<R, 1>(a.scores, a.score_stride, a.values, longest, width, factor, out, d);
+    if (d < width) mix_rest<R>(a.scores, a.score_stride, a.values + d, longest, width, factor, out, d);
+}
+
+void attend(const Attention& a) {
+    const int64_t count = a.tokens * a.shared;
+    int64_t first = 0;
+#ifdef __AVX512F__  // 32 registers hold the sums of four queries
+    for (; first + kQueryTile <= count; first += kQueryTile) attend_tile<kQueryTile>(a, first);
+    if (count - first == 3) return attend_tile<3>(a, first);
+    if (count - first == 2) return attend_tile<2>(a, first);
+#endif
+    for (; first < count; ++first) attend_tile<1>(a, first);
 }
 
 template <class Value>
@@ -195,6 +261,14 @@ void read_row(const Table& table, int64_t row, int64_t width, float* out) {
     }
 }
 
+// Several streams are more than the processor foresees: ask for `bytes` of the rows after the next R, in storage order,
+// while place i of the first R is at work.
+template <int R, class Value>
+inline void ask_ahead(const Value* values, int64_t width, int64_t i, unsigned bytes) {
+    const char* ahead = reinterpret_cast<const char*>(values + R * (2 * width + i));
+    for (unsigned line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + line);
+}
+
 // Products of R adjacent rows with x: they share its loads, and their sums do not wait for each other.
 template <int R, class Value>
 inline void dot_rows(const Value* values, const float* x, int64_t width, float* sums) {
@@ -202,9 +276,7 @@ inline void dot_rows(const Value* values, const float* x, int64_t width, float* 
     int64_t i = 0;
     for (; i + kLanes <= width; i += kLanes) {
         const Lanes shared = load(x + i);
-        // Several streams are more than the processor foresees: ask for the rows after the next in storage order.
-        const char* ahead = reinterpret_cast<const char*>(values + R * (2 * width + i));
-        for (unsigned line = 0; line < R * kLanes * sizeof(Value); line += 64) __builtin_prefetch(ahead + line);
+        ask_ahead<R>(values, width, i, R * kLanes * sizeof(Value));
         for (int r = 0; r < R; ++r) chains[r] += load(values + r * width + i) * shared;
     }
     for (int r = 0; r < R; ++r) {
@@ -223,7 +295,13 @@ void head_rows(const Table& table, const float* x, int64_t width, int64_t first,
         for (row = first; row < last; ++row) logits[row] *= table.scales[row];
 }
 
-void head(const Table& table, const float* x, int64_t width, int64_t first, int64_t last, float* logits) {
+void head(const Table& table, const float* x, void* scratch, int64_t width, int64_t first, int64_t last,
+          float* logits) {
+#ifdef __AVX512VNNI__
+    if (table.kind == TableKind::kInt8) first = fixed_head(table, x, scratch, width, first, last, logits);
+#else
+    (void)scratch;
+#endif
     switch (table.kind) {
         case TableKind::kFloat32: return head_rows<float>(table, x, width, first, last, logits);
         case TableKind::kFloat16: return head_rows<uint16_t>(table, x, width, first, last, logits);
@@ -231,10 +309,32 @@ void head(const Table& table, const float* x, int64_t width, int64_t first, int6
     }
 }
 
+int64_t largest(const float* x, int64_t count) {
+    Lanes peaks = {}, doubts = {};  // x - x is not zero for NaN and infinity
+    peaks -= __builtin_inff();
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+        const Lanes value = load(x + i);
+        peaks = value > peaks ? value : peaks;
+        doubts += value - value;
+    }
+    float peak = peaks[0], doubt = reduce(doubts);
+    for (int k = 1; k < kLanes; ++k) peak = peaks[k] > peak ? peaks[k] : peak;
+    for (; i < count; ++i) {
+        peak = x[i] > peak ? x[i] : peak;
+        doubt += x[i] - x[i];
+    }
+    if (doubt != 0.0f) return -1;
+    i = 0;
+    while (x[i] != peak) ++i;
+    return i;
+}
+
 bool supported() {
 #if defined(__AVX512F__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("avx512vnni");
 #elif defined(__AVX2__)
     // Every processor with AVX2 has F16C.
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -253,6 +353,7 @@ bool supported() {
 #define BITNET_NAME "portable"
 #endif
 
-const VectorMath BITNET_MATH = {BITNET_NAME, supported, rms_norm, swiglu, add, rotate, attend, read_row, head};
+const VectorMath BITNET_MATH = {BITNET_NAME, supported, rms_norm, swiglu, add, rotate, attend, read_row, head,
+                                largest};
 
 }  // namespace bitnet

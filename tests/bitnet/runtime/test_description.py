@@ -1,33 +1,8 @@
 import pytest
-import torch
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers import Qwen2Config
 
 from bitnet.errors import BitnetError
 from bitnet.runtime import Description
-from bitnet.runtime.description import rotary_frequencies
-
-SCALINGS = [
-    {"rope_type": "default", "rope_theta": 1e5},
-    {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
-    {
-        "rope_type": "llama3",
-        "rope_theta": 5e5,
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-]
-
-
-@pytest.mark.parametrize("scaling", SCALINGS, ids=lambda s: s["rope_type"])
-def test_frequencies_are_those_of_transformers(scaling):
-    config = LlamaConfig(hidden_size=512, num_attention_heads=4, rope_parameters=scaling)
-    found = rotary_frequencies(Description.of(config.to_dict(), "config"))
-    expected = LlamaRotaryEmbedding(config)
-    assert expected.attention_scaling == 1.0
-    torch.testing.assert_close(found, expected.inv_freq, rtol=1e-6, atol=0)
 
 
 def test_older_names_and_defaults_are_understood():
@@ -43,6 +18,16 @@ def test_older_names_and_defaults_are_understood():
     assert (described.rope_parameters.rope_type, described.rope_parameters.factor) == ("linear", 2.0)
     assert described.rope_parameters.rope_theta == 5e5
     assert described.ends == frozenset([3])
+
+
+def test_a_sliding_window_is_refused_where_a_layer_uses_it():
+    shape = {"num_hidden_layers": 3, "sliding_window": 16}
+    switched_off = Qwen2Config(**shape, use_sliding_window=False).to_dict()
+    unused = Qwen2Config(**shape, use_sliding_window=True, max_window_layers=3).to_dict()
+    used = Qwen2Config(**shape, use_sliding_window=True, max_window_layers=2).to_dict()
+    assert all(Description.of(config, "config").num_hidden_layers == 3 for config in (switched_off, unused))
+    with pytest.raises(BitnetError, match=r"does not fit folder \(sliding windows of 16 positions\)"):
+        Description.of(used, "folder")
 
 
 def test_what_is_no_configuration_is_refused_by_name():

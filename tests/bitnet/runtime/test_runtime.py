@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, Qwen2Config
 
 from bitnet.artifacts import load_packed, save_packed
@@ -35,13 +36,26 @@ MODELS = {
         ),
         {"codec": "int8"},
     ),
+    "yarn positions": (
+        LlamaConfig(
+            **LLAMA_LIKE,
+            rope_parameters={
+                **{"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 32}
+            },
+        ),
+        {"embedding_dtype": "float32"},
+    ),
     "qwen2": (Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False), {"embedding_dtype": "int8"}),
 }
 
 
 def save(config, settings, folder):
+    return save_model(model_from(config), settings, folder)
+
+
+def save_model(model, settings, folder):
     settings = {"embedding_dtype": "float16", "sparsity_threshold": 0.05, **settings}
-    compressed = CompressedModel.from_model(model_from(config), Phase4Config(**settings)).packed()
+    compressed = CompressedModel.from_model(model, Phase4Config(**settings)).packed()
     save_packed(compressed, small_tokenizer(), folder)
     return compressed.model
 
@@ -96,6 +110,28 @@ def test_a_prompt_run_whole_in_parts_or_token_by_token_gives_the_same_bits(pair)
     assert torch.equal(runtime.forward(TOKENS), whole[-1])
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("width", [32, 72, 132, 576])
+@pytest.mark.parametrize("tables", ["int8", "float16", "float32"])
+def test_the_head_is_as_exact_as_float32(tables, width, tied, tmp_path):
+    """Layers that add nothing leave norm and head, which float64 tells apart from the last bits."""
+    shape = {**LLAMA_LIKE, "vocab_size": 291, "hidden_size": width, "num_hidden_layers": 1, "head_dim": 8}
+    model = model_from(LlamaConfig(**shape, tie_word_embeddings=tied))
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight.zero_()
+        model.model.layers[0].mlp.down_proj.weight.zero_()
+    model = save_model(model, {"embedding_dtype": tables}, tmp_path)
+    x = model.model.embed_tokens(torch.tensor(TOKENS)).double()
+    normed = x / (x.square().mean(dim=1, keepdim=True) + model.config.rms_norm_eps).sqrt() * model.model.norm.weight
+    head = model.get_output_embeddings().weight.double()
+    bound = 4 * 2.0**-24 * (normed.abs() @ head.abs().T) + 2.0**-22 * normed.abs().amax(1, True) * head.abs().sum(1)
+    runtime = Runtime.open(tmp_path)
+    found = runtime.logits(TOKENS).double()
+    assert bool(((found - normed @ head.T).abs() <= bound).all())
+    runtime.reset()
+    assert runtime.next(TOKENS) == int(found[-1].argmax())
+
+
 def test_threads_change_nothing(folder):
     assert torch.equal(Runtime.open(folder, threads=3).logits(TOKENS), Runtime.open(folder).logits(TOKENS))
 
@@ -125,7 +161,11 @@ def test_generation_ends_at_the_end_token_and_at_the_context(folder, copy):
     assert len(list(Runtime.open(folder, context=12).tokens(TOKENS[:5], 100))) == 7
     first = next(Runtime.open(folder).tokens(TOKENS[:5], 1))
     edit(copy / "config.json", eos_token_id=[1, first])
-    assert list(Runtime.open(copy, verify=False).tokens(TOKENS[:5], 100)) == []
+    assert len(list(Runtime.open(copy, verify=False).tokens(TOKENS[:5], 9))) == 9  # the generation settings come first
+    edit(copy / "generation_config.json", eos_token_id=first)
+    assert list(Runtime.open(copy, verify=False).tokens(TOKENS[:5], 9)) == []
+    edit(copy / "generation_config.json", eos_token_id=None)
+    assert list(Runtime.open(copy, verify=False).tokens(TOKENS[:5], 9)) == []
 
 
 @pytest.mark.parametrize(
@@ -133,15 +173,18 @@ def test_generation_ends_at_the_end_token_and_at_the_context(folder, copy):
     [([], "0 tokens"), ([-1], "numbered"), ([VOCABULARY], "numbered"), ([2] * 129, "128 positions")],
 )
 def test_tokens_outside_the_model_are_refused(folder, tokens, message):
-    with pytest.raises(BitnetError, match=message):
-        Runtime.open(folder).forward(tokens)
+    runtime = Runtime.open(folder)
+    for run in (runtime.forward, runtime.logits, runtime.next):
+        with pytest.raises(BitnetError, match=message):
+            run(tokens)
+    assert runtime.position == 0
 
 
 def test_impossible_requests_are_refused(folder):
     runtime = Runtime.open(folder)
     with pytest.raises(BitnetError, match="temperature"):
         runtime.generate("a", temperature=-1.0)
-    with pytest.raises(BitnetError, match="0 tokens, but must have 1 to 127"):
+    with pytest.raises(BitnetError, match="The prompt is empty"):
         runtime.generate("")
     with pytest.raises(BitnetError, match="context of 129"):
         Runtime.open(folder, context=129)
@@ -163,7 +206,7 @@ def edit(path, **changes):
         ({"model_type": "gpt2"}, "model_type"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"sliding_window": 16}, "sliding windows"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_type"),
         ({"num_key_value_heads": 3}, "must divide"),
         ({"head_dim": 7}, "must be even"),
         ({"head_dim": 16}, "instead of"),
@@ -209,6 +252,57 @@ def test_a_byte_that_stands_for_no_codes_is_refused(copy):
     tensors.write_bytes(data)
     with pytest.raises(BitnetError, match=r"layers\.1\.mlp\.up_proj.*never writes"):
         Runtime.open(copy, verify=False)
+
+
+def replace(folder, **tensors):
+    """Other content for tensors of a packed file."""
+    stored = load_file(folder / "model.safetensors")
+    stored.update({name: tensor(stored[name]) for name, tensor in tensors.items()})
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.norm.weight", float("nan")),
+        ("model.layers.1.post_attention_layernorm.weight", float("inf")),
+        ("model.layers.0.mlp.up_proj.scale", float("nan")),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(copy, name, value):
+    replace(copy, **{name: lambda tensor: tensor.index_fill(0, torch.tensor([1]), value)})
+    with pytest.raises(BitnetError, match=rf"{name}.*NaN or infinite"):
+        Runtime.open(copy, verify=False)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_end_generation_with_an_error(copy, temperature):
+    """A norm's weight that overflows: nothing to be seen when the file is read."""
+    replace(copy, **{"model.norm.weight": lambda tensor: torch.full_like(tensor, 3e38)})
+    runtime = Runtime.open(copy, verify=False)
+    with pytest.raises(BitnetError, match="logits that are no numbers"):
+        list(runtime.tokens(TOKENS[:5], 3, temperature))
+
+
+@pytest.mark.parametrize("place", range(8, 20000, 1999))
+def test_a_flipped_bit_is_refused_or_leaves_a_model_that_runs(copy, place):
+    tensors = copy / "model.safetensors"
+    data = bytearray(tensors.read_bytes())
+    data[place] ^= 0x40
+    tensors.write_bytes(data)
+    with pytest.raises(BitnetError, match=r"model\.safetensors is damaged"):
+        Runtime.open(copy)
+    try:
+        runtime = Runtime.open(copy, verify=False)
+    except BitnetError:
+        return
+    assert runtime.forward(TOKENS).shape == (VOCABULARY,)
+
+
+def test_a_long_prompt_is_read_in_parts(folder, monkeypatch):
+    whole = list(Runtime.open(folder).tokens(TOKENS[:50], 6))
+    monkeypatch.setattr("bitnet.runtime.runtime._PART", 7)
+    assert list(Runtime.open(folder).tokens(TOKENS[:50], 6)) == whole
 
 
 def test_a_damaged_tokenizer_is_refused(copy):
