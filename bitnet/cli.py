@@ -1,4 +1,4 @@
-"""The command line `bitnet`: compress, eval, generate, settings.
+"""The command line `bitnet`: compress, eval, generate, bench, settings.
 
 Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
 interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
@@ -91,6 +91,7 @@ RunnableArgument = Annotated[
         show_default=False,
     ),
 ]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Processor cores to use at most.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
@@ -114,6 +115,7 @@ def bitnet(
       bitnet compress smollm2-135m --out out
       bitnet eval out/packed --text FILE
       bitnet generate out/packed "Once upon a time"
+      bitnet bench out/packed
 
     Exit codes: 0 success; 1 a compressed model missed a gate; 2 bad input, told in one sentence; 130 interrupted.
     """
@@ -226,15 +228,25 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where to stop, unless the model does earlier.")] = 64,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token; 1 samples as learnt.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the sampling.")] = 0,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the prompt into the model's chat template, and print the answer alone.")
+    ] = False,
+    threads: ThreadsOption = 1,
+    backend: Annotated[
+        str | None,
+        typer.Option(help='Kernels of a packed model, such as avx2 or portable; "torch" runs it through transformers.'),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell what runs, and how fast.")] = False,
 ) -> None:
     """Continue a prompt.
 
-    Prints the prompt and then its continuation, as it comes. It is a plain continuation of the text: a chat template
-    that the model may have is not applied.
+    Prints the prompt and then its continuation, as it comes. A packed model of the Llama family or Qwen2 runs in the
+    native runtime, every other one through transformers; which it is, and the speed, is told on standard error.
 
     \b
     Examples:
       bitnet generate out/packed "Once upon a time"
+      bitnet generate out/packed "Why is the sky blue?" --chat --max-new-tokens 200
       bitnet generate out/fp16 "The " --max-new-tokens 20 --temperature 0.8 --seed 1
     """
     try:
@@ -242,16 +254,67 @@ def generate(
     except UnicodeEncodeError:
         raise BitnetError("The prompt is not valid UTF-8: check the encoding of the terminal.") from None
     output = sys.stdout
-    with _third_party_silence():
-        from bitnet.generation import generate as continuation
-        from bitnet.progress import terminal
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+    with contextlib.redirect_stdout(sys.stderr):
+        with console.status("loading the model"):
+            from bitnet.engines import Stopwatch, open_engine
 
-        with terminal().status("loading the model"):
-            loaded = _load(model)
-        pieces = continuation(loaded.model, loaded.tokenizer, prompt, max_new_tokens, temperature, seed)
-        for piece in itertools.chain([prompt], pieces):
-            typer.echo(piece, file=output, nl=False)
-    typer.echo()
+            engine = open_engine(model, backend, threads)
+        tokens = engine.encode(prompt, chat)
+        stopwatch = Stopwatch(engine.tokens(tokens, max_new_tokens, temperature, seed))
+        console.print(engine.name, style="dim", markup=False)
+        started = False
+        try:
+            for piece in itertools.chain([] if chat else [prompt], engine.text(tokens, iter(stopwatch))):
+                typer.echo(piece, file=output, nl=False)
+                started = True
+        finally:
+            if started:  # also on Ctrl-C
+                typer.echo(file=output)
+        console.print(str(stopwatch), style="dim", markup=False)
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="DIR", help="out/packed of a compressed model, or out itself.", show_default=False),
+    ],
+    against: Annotated[
+        str, typer.Option(help="Precisions of the original model, with commas between: fp32, bf16, fp16.")
+    ] = "fp32,bf16",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The original model (default: as result.json beside DIR says).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="How often every model is timed.")] = 7,
+    threads: ThreadsOption = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the order within a round.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure speed and memory against the original model.
+
+    Decoding, prefill, time to the first token and resident memory of the packed model, and of the original through
+    `generate` of transformers. All of them take turns in random order; what counts is the ratio of medians with its
+    95 % interval. Before that, the packed model's outputs are compared with those of transformers on the same folder.
+
+    \b
+    Examples:
+      bitnet bench out/packed
+      bitnet bench out --against bf16 --rounds 15 --json > speed.json
+    """
+    with _third_party_silence():
+        from bitnet.arms import precisions
+        from bitnet.benchmark import baseline_of, packed_folder, run_benchmark
+        from bitnet.benchmark_table import print_benchmark
+
+        wanted, folder = precisions(against), packed_folder(model)
+        source = baseline or baseline_of(folder)
+        found = run_benchmark(folder, source, wanted, rounds=rounds, threads=threads, seed=seed, progress=not quiet)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_benchmark(found, Output())
 
 
 @app.command(name="settings")

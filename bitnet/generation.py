@@ -1,14 +1,11 @@
 """Text generation, one token at a time, with a key/value cache."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bitnet.errors import BitnetError
-from bitnet.sampling import check_temperature, choose
+from bitnet.sampling import check_prompt, check_temperature, choose
 
 #: What a decoder shows for bytes that do not yet form a character.
 INCOMPLETE = "\ufffd"
@@ -22,7 +19,19 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Yield the continuation of `prompt` piece by piece, in whole characters.
+    """Yield the continuation of `prompt` piece by piece, in whole characters; the rest is as in `next_tokens`.
+
+    Raises:
+        BitnetError: as `next_tokens`.
+    """
+    tokens = list(tokenizer(prompt)["input_ids"])
+    return characters(tokenizer, tokens, next_tokens(model, tokens, max_new_tokens, temperature, seed))
+
+
+def next_tokens(
+    model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+) -> Iterator[int]:
+    """Yield the continuation of `prompt` token by token.
 
     `temperature` 0 takes the most likely token each time; above 0 tokens are sampled from softmax(logits /
     temperature) with a generator of its own, so that a seed gives the same text again. Generation ends at the
@@ -32,23 +41,14 @@ def generate(
         BitnetError: empty prompt, a prompt that leaves no position free, or a negative or non-finite temperature.
     """
     check_temperature(temperature)
-    tokens = tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
-    if tokens.shape[1] == 0:
-        raise BitnetError("The prompt is empty: give at least one character to continue from.")
-    room = _positions(model) - tokens.shape[1]
-    if room <= 0:
-        raise BitnetError(
-            f"The prompt has {tokens.shape[1]} tokens but the model has {_positions(model)} positions: shorten it."
-        )
-    chosen = _tokens(model, tokens, min(max_new_tokens, room), temperature, seed)
-    return _characters(tokenizer, tokens[0].tolist(), chosen)
+    room = check_prompt(len(prompt), int(model.config.max_position_embeddings))
+    return _tokens(model, prompt, min(max_new_tokens, room), temperature, seed)
 
 
 @torch.no_grad()
-def _tokens(
-    model: PreTrainedModel, tokens: Int64[Tensor, "1 length"], count: int, temperature: float, seed: int
-) -> Iterator[int]:
+def _tokens(model: PreTrainedModel, prompt: Sequence[int], count: int, temperature: float, seed: int) -> Iterator[int]:
     generator = torch.Generator().manual_seed(seed)
+    tokens = torch.tensor([prompt], device=model.device)
     ends = _end_tokens(model)
     cache = None
     for _ in range(count):
@@ -61,8 +61,8 @@ def _tokens(
         tokens = torch.tensor([[token]], device=model.device)
 
 
-def _characters(tokenizer: PreTrainedTokenizerBase, prompt: list[int], chosen: Iterator[int]) -> Iterator[str]:
-    """Decode token by token, holding back what does not yet end in a whole character.
+def characters(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], chosen: Iterator[int]) -> Iterator[str]:
+    """The text of `chosen`, decoded token by token, holding back what does not yet end in a whole character.
 
     The prompt is decoded along, because some tokenizers drop the space in front of the first token.
     """
@@ -81,10 +81,6 @@ def _characters(tokenizer: PreTrainedTokenizerBase, prompt: list[int], chosen: I
 
 def _decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _positions(model: PreTrainedModel) -> int:
-    return int(model.config.max_position_embeddings)
 
 
 def _end_tokens(model: PreTrainedModel) -> set[int]:
