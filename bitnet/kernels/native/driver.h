@@ -2,7 +2,8 @@
 //
 // The including file defines, in namespace bitnet and inside an anonymous namespace, `struct Micro` with
 //   template <int T> static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums);
-// which writes sums[t * 32 + row] = sum over k of digit(row, k) * x(t, k) for one block of 32 rows.
+// which writes sums[t * 64 + row] = sum over k of digit(row, k) * x(t, k) for one block of 64 rows; `sums` is aligned to
+// a cache line.
 #pragma once
 
 #include "kernel.h"
@@ -10,7 +11,7 @@
 namespace bitnet {
 namespace {
 
-// sums -= the excess of digits over codes; `sums` holds T tokens of 32 rows.
+// sums -= the excess of digits over codes; `sums` holds T tokens of 64 rows.
 template <int T>
 inline void digits_to_codes(int32_t* sums, const int32_t* token_sums, int64_t groups) {
     for (int t = 0; t < T; ++t) {
@@ -69,8 +70,7 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
 
 void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
     using Block = void (*)(const Matrix&, const Tokens&, int64_t, int64_t);
-    static constexpr Block kBlocks[kTile] = {block<1>, block<2>, block<3>, block<4>,  block<5>,  block<6>,
-                                             block<7>, block<8>, block<9>, block<10>, block<11>, block<12>};
+    static constexpr Block kBlocks[kTile] = {block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
     for (int64_t index = first; index < last; ++index)
         for (int64_t start = 0; start < x.count;) {
             const int64_t size = tile_size(x.count, start);

@@ -6,38 +6,42 @@
 namespace bitnet {
 namespace {
 
-// Digits of 8 rows and 16 inputs. Positions 1 and 3 stay scaled by four: that saves two shifts.
 struct Digits {
-    __m256i d0, d1, d2, d3;
-    Digits() = default;
+    __m256i part[4];  // bits 0 to 1, 0 to 3, 4 to 5 and 4 to 7 of every byte
     explicit Digits(const uint8_t* w) {
-        const __m256i low = _mm256_set1_epi8(0x03), high = _mm256_set1_epi8(0x0C);
-        const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
-        const __m256i rest = _mm256_srli_epi16(bytes, 4);
-        d0 = _mm256_and_si256(bytes, low);
-        d1 = _mm256_and_si256(bytes, high);
-        d2 = _mm256_and_si256(rest, low);
-        d3 = _mm256_and_si256(rest, high);
+        const __m256i two = _mm256_set1_epi8(0x03), four = _mm256_set1_epi8(0x0F);
+        const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
+        const __m256i high = _mm256_srli_epi16(low, 4);
+        part[0] = _mm256_and_si256(low, two);
+        part[1] = _mm256_and_si256(low, four);
+        part[2] = _mm256_and_si256(high, two);
+        part[3] = _mm256_and_si256(high, four);
     }
 };
 
+inline void store(int32_t* to, __m256i value);
+
 struct Sum {
-    // A step adds at most 2 * 2 * (4 * 2 * 127) = 4064 to `scaled`: eight steps stay below 2^15.
-    static constexpr int64_t kSteps = 8;
-    __m256i total = _mm256_setzero_si256(), plain = total, scaled = total;
+    // Four bits hold at most 10, so a step adds at most 2 * 10 * 127: twelve steps stay below 2^15.
+    static constexpr int64_t kSteps = 12;
+    static constexpr int kTokens = 2;
+    __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    __m256i part[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
 
-    void add(const Digits& d, const __m256i (&x)[4]) {
-        plain = _mm256_add_epi16(plain, _mm256_maddubs_epi16(d.d0, x[0]));
-        scaled = _mm256_add_epi16(scaled, _mm256_maddubs_epi16(d.d1, x[1]));
-        plain = _mm256_add_epi16(plain, _mm256_maddubs_epi16(d.d2, x[2]));
-        scaled = _mm256_add_epi16(scaled, _mm256_maddubs_epi16(d.d3, x[3]));
+    void add(const Digits& d, __m256i x) {
+        for (int i = 0; i < 4; ++i) part[i] = _mm256_add_epi16(part[i], _mm256_maddubs_epi16(d.part[i], x));
     }
-
     void flush() {
-        const __m256i one = _mm256_set1_epi16(1);
-        total = _mm256_add_epi32(total, _mm256_madd_epi16(plain, one));
-        total = _mm256_add_epi32(total, _mm256_srai_epi32(_mm256_madd_epi16(scaled, one), 2));
-        plain = scaled = _mm256_setzero_si256();
+        for (int i = 0; i < 4; ++i) {
+            total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(part[i], _mm256_set1_epi16(1)));
+            part[i] = _mm256_setzero_si256();
+        }
+    }
+    void store(int32_t* sums) const {
+        bitnet::store(sums, total[0]);
+        bitnet::store(sums + 16, _mm256_srai_epi32(_mm256_sub_epi32(total[1], total[0]), 2));
+        bitnet::store(sums + 32, total[2]);
+        bitnet::store(sums + 48, _mm256_srai_epi32(_mm256_sub_epi32(total[3], total[2]), 2));
     }
 };
 

@@ -12,67 +12,63 @@ inline __m512i broadcast(const int8_t* four) {
     return _mm512_set1_epi32(bits);
 }
 
-// One token: mask without shifting, one accumulator a bit position, and shift the sums once, exactly, at the end.
-// Position 3 holds 64 * digit: 2^17 inputs stay below 2^17 / 4 * 128 * 127 < 2^31.
-inline void one_token(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
-    const __m512i mask0 = _mm512_set1_epi8(0x03), mask1 = _mm512_set1_epi8(0x0C);
-    const __m512i mask2 = _mm512_set1_epi8(0x30), mask3 = _mm512_set1_epi8(static_cast<char>(0xC0));
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i a0 = zero, a1 = zero, a2 = zero, a3 = zero, b0 = zero, b1 = zero, b2 = zero, b3 = zero;
-    for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep) {
-        const __m512i upper = _mm512_load_si512(w), lower = _mm512_load_si512(w + 64);
-        const __m512i x0 = broadcast(x), x1 = broadcast(x + 4), x2 = broadcast(x + 8), x3 = broadcast(x + 12);
-        a0 = _mm512_dpbusd_epi32(a0, _mm512_and_si512(upper, mask0), x0);
-        b0 = _mm512_dpbusd_epi32(b0, _mm512_and_si512(lower, mask0), x0);
-        a1 = _mm512_dpbusd_epi32(a1, _mm512_and_si512(upper, mask1), x1);
-        b1 = _mm512_dpbusd_epi32(b1, _mm512_and_si512(lower, mask1), x1);
-        a2 = _mm512_dpbusd_epi32(a2, _mm512_and_si512(upper, mask2), x2);
-        b2 = _mm512_dpbusd_epi32(b2, _mm512_and_si512(lower, mask2), x2);
-        a3 = _mm512_dpbusd_epi32(a3, _mm512_and_si512(upper, mask3), x3);
-        b3 = _mm512_dpbusd_epi32(b3, _mm512_and_si512(lower, mask3), x3);
-    }
-    const __m512i a = _mm512_add_epi32(_mm512_add_epi32(a0, _mm512_srai_epi32(a1, 2)),
-                                       _mm512_add_epi32(_mm512_srai_epi32(a2, 4), _mm512_srai_epi32(a3, 6)));
-    const __m512i b = _mm512_add_epi32(_mm512_add_epi32(b0, _mm512_srai_epi32(b1, 2)),
-                                       _mm512_add_epi32(_mm512_srai_epi32(b2, 4), _mm512_srai_epi32(b3, 6)));
-    _mm512_storeu_si512(sums, a);
-    _mm512_storeu_si512(sums + 16, b);
+// Sums have the type that VPDPBUSD works on: of another, GCC keeps a second copy of each.
+typedef int32_t Sums __attribute__((vector_size(64)));
+typedef uint32_t Wrapping __attribute__((vector_size(64)));
+
+// Products with bits 0 to 2 i + 1 of every byte become sums.
+inline void store(const Sums (&part)[4], int32_t* sums) {
+    Sums* const out = reinterpret_cast<Sums*>(sums);
+    out[0] = part[0];
+    for (int i = 1; i < 4; ++i) out[i] = Sums(Wrapping(part[i]) - Wrapping(part[i - 1])) >> (2 * i);
 }
 
-template <int T>
-inline void accumulate(__m512i* upper, __m512i* lower, __m512i u, __m512i l, const int8_t* x) {
-#pragma GCC unroll 12
-    for (int t = 0; t < T; ++t) {
-        const __m512i four = broadcast(x + 4 * t);
-        upper[t] = _mm512_dpbusd_epi32(upper[t], u, four);
-        lower[t] = _mm512_dpbusd_epi32(lower[t], l, four);
+inline void unpack(const uint8_t* w, __m512i (&digits)[4]) {
+    digits[3] = _mm512_load_si512(w);
+    digits[0] = _mm512_and_si512(digits[3], _mm512_set1_epi8(0x03));
+    digits[1] = _mm512_and_si512(digits[3], _mm512_set1_epi8(0x0F));
+    digits[2] = _mm512_and_si512(digits[3], _mm512_set1_epi8(0x3F));
+}
+
+inline void multiply_add(Sums (&part)[4], const __m512i (&digits)[4], const int8_t* x) {
+    const __m512i four = broadcast(x);
+    for (int i = 0; i < 4; ++i)
+        part[i] = reinterpret_cast<Sums>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(part[i]), digits[i], four));
+}
+
+// One token takes two chains of products in turn, which hides their latency.
+inline void one_token(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+    Sums even[4] = {}, odd[4] = {};
+    __m512i digits[4];
+    for (; steps >= 2; steps -= 2, w += 2 * kBlockBytes, x += 2 * kStep) {
+        unpack(w, digits);
+        multiply_add(even, digits, x);
+        unpack(w + kBlockBytes, digits);
+        multiply_add(odd, digits, x + kStep);
     }
+    if (steps) {
+        unpack(w, digits);
+        multiply_add(even, digits, x);
+    }
+    for (int i = 0; i < 4; ++i) even[i] += odd[i];
+    store(even, sums);
 }
 
 struct Micro {
     template <int T>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
-        if constexpr (T == 1) {
-            one_token(w, steps, x, sums);
-            return;
-        }
-        const __m512i mask = _mm512_set1_epi8(3);
-        __m512i upper[T], lower[T];
-#pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) upper[t] = lower[t] = _mm512_setzero_si512();
-        for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep * T) {
-            const __m512i u = _mm512_load_si512(w), l = _mm512_load_si512(w + 64);
-            const auto digit = [&](__m512i v) { return _mm512_and_si512(v, mask); };
-            accumulate<T>(upper, lower, digit(u), digit(l), x);
-            accumulate<T>(upper, lower, digit(_mm512_srli_epi32(u, 2)), digit(_mm512_srli_epi32(l, 2)), x + 4 * T);
-            accumulate<T>(upper, lower, digit(_mm512_srli_epi32(u, 4)), digit(_mm512_srli_epi32(l, 4)), x + 8 * T);
-            accumulate<T>(upper, lower, digit(_mm512_srli_epi32(u, 6)), digit(_mm512_srli_epi32(l, 6)), x + 12 * T);
-        }
-#pragma GCC unroll 12
-        for (int t = 0; t < T; ++t) {
-            _mm512_storeu_si512(sums + t * kRows, upper[t]);
-            _mm512_storeu_si512(sums + t * kRows + 16, lower[t]);
-        }
+        if constexpr (T == 1) return one_token(w, steps, x, sums);
+        Sums part[T][4] = {};
+        __m512i digits[4];
+        do {
+            unpack(w, digits);
+#pragma GCC unroll 6
+            for (int t = 0; t < T; ++t) multiply_add(part[t], digits, x + kStep * t);
+            w += kBlockBytes;
+            x += kStep * T;
+        } while (--steps);
+#pragma GCC unroll 6
+        for (int t = 0; t < T; ++t) store(part[t], sums + t * kRows);
     }
 };
 

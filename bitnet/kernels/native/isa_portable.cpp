@@ -8,14 +8,14 @@ struct Micro {
     template <int T>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
         for (int i = 0; i < T * kRows; ++i) sums[i] = 0;
-        for (int64_t s = 0; s < steps; ++s, w += kBlockBytes)
-            for (int p = 0; p < 4; ++p, x += 4 * T)
-                for (int t = 0; t < T; ++t) {
-                    const int8_t* four = x + 4 * t;
-                    int32_t* out = sums + t * kRows;
-                    for (int r = 0; r < kRows; ++r) {
+        for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep * T)
+            for (int t = 0; t < T; ++t)
+                for (int p = 0; p < 4; ++p) {
+                    const int8_t* four = x + kStep * t;
+                    int32_t* out = sums + t * kRows + p * kRowLanes;
+                    for (int r = 0; r < kRowLanes; ++r) {
                         int32_t sum = 0;
-                        for (int b = 0; b < 4; ++b) sum += ((w[4 * r + b] >> (2 * p)) & 3) * four[b];
+                        for (int b = 0; b < kStep; ++b) sum += ((w[kStep * r + b] >> (2 * p)) & 3) * four[b];
                         out[r] += sum;
                     }
                 }

@@ -16,32 +16,31 @@ inline __m256i dot(__m256i sum, __m256i digits, __m256i x) {
 }
 
 struct Digits {
-    __m256i d0, d1, d2, d3;
-    Digits() = default;
+    __m256i part[4];  // bits 0 to 2 i + 1 of every byte
     explicit Digits(const uint8_t* w) {
-        const __m256i mask = _mm256_set1_epi8(0x03);
-        const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
-        d0 = _mm256_and_si256(bytes, mask);
-        d1 = _mm256_and_si256(_mm256_srli_epi16(bytes, 2), mask);
-        d2 = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), mask);
-        d3 = _mm256_and_si256(_mm256_srli_epi16(bytes, 6), mask);
+        part[3] = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
+        part[0] = _mm256_and_si256(part[3], _mm256_set1_epi8(0x03));
+        part[1] = _mm256_and_si256(part[3], _mm256_set1_epi8(0x0F));
+        part[2] = _mm256_and_si256(part[3], _mm256_set1_epi8(0x3F));
     }
 };
 
+inline void store(int32_t* to, __m256i value);
+
 struct Sum {
     static constexpr int64_t kSteps = kMaxSteps;
-    __m256i total = _mm256_setzero_si256(), other = total;  // two chains hide the latency
+    static constexpr int kTokens = 2;
+    __m256i part[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
 
-    void add(const Digits& d, const __m256i (&x)[4]) {
-        total = dot(total, d.d0, x[0]);
-        other = dot(other, d.d1, x[1]);
-        total = dot(total, d.d2, x[2]);
-        other = dot(other, d.d3, x[3]);
+    void add(const Digits& d, __m256i x) {
+        for (int i = 0; i < 4; ++i) part[i] = dot(part[i], d.part[i], x);
     }
-
-    void flush() {
-        total = _mm256_add_epi32(total, other);
-        other = _mm256_setzero_si256();
+    void flush() {}
+    void store(int32_t* sums) const {
+        bitnet::store(sums, part[0]);
+        bitnet::store(sums + 16, _mm256_srai_epi32(_mm256_sub_epi32(part[1], part[0]), 2));
+        bitnet::store(sums + 32, _mm256_srai_epi32(_mm256_sub_epi32(part[2], part[1]), 4));
+        bitnet::store(sums + 48, _mm256_srai_epi32(_mm256_sub_epi32(part[3], part[2]), 6));
     }
 };
 

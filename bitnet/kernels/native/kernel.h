@@ -9,36 +9,41 @@
 
 namespace bitnet {
 
-// The layout's grain: 32 output rows times 16 inputs, 128 bytes of 2-bit digits.
-constexpr int kRows = 32;
-constexpr int kStep = 16;
+// The layout's grain: 64 output rows times 4 inputs, one cache line of 2-bit digits.
+constexpr int kRows = 64;
+constexpr int kStep = 4;
+constexpr int kRowLanes = 16;
 constexpr int kBlockBytes = kRows * kStep / 4;
 // Tokens that share one unpacking of the weights.
-constexpr int kTile = 12;
-// Steps that one call of a micro kernel may take: 2^17 inputs keep every 32-bit accumulator below 2^31.
+constexpr int kTile = 6;
+// Steps that one call of a micro kernel may take: 2^17 inputs keep every 32-bit sum, even times 64, below 2^31.
 constexpr int64_t kMaxSteps = (int64_t{1} << 17) / kStep;
 constexpr int64_t kMaxInputs = int64_t{1} << 20;
 
 // One ternary matrix. Digit = code + 1; the byte at
-//   ((row / 32 * steps + k / 16) * 2 + row / 16 % 2) * 64 + row % 16 * 4 + k % 4
-// holds the digit of (row, k) at bits 2 * (k / 4 % 4): masking a vector of bytes yields four adjacent inputs of each
-// row, as the dot-product instructions want them, and no sum ever runs across a vector.
+//   (row / 64 * steps + k / 4) * 64 + row % 16 * 4 + k % 4
+// holds the digits of rows r, r + 16, r + 32 and r + 48 of a block at bits 0, 2, 4 and 6. All of them meet the same
+// input, so with b the byte, the products of b & 3, b & 15, b & 63 and b are the sums S0, S0 + 4 S1, S0 + 4 S1 + 16 S2
+// and S0 + 4 S1 + 16 S2 + 64 S3, from which differences modulo 2^32 give each S exactly: three masks and no shift
+// unpack four rows, and no sum ever runs across a vector.
+// Where scale groups are no multiple of four inputs, each is padded with digits that meet zero activations.
 struct Plane {
     const uint8_t* digits;
-    const float* scales;  // [row blocks][groups][32], zero for rows beyond the matrix
+    const float* scales;  // [row blocks][groups][64], zero for rows beyond the matrix
 };
 
 struct Matrix {
     const Plane* planes;
     int64_t plane_count;
     int64_t rows;
-    int64_t steps;        // of 16 inputs
+    int64_t steps;        // of 4 inputs
     int64_t groups;       // that share a scale, along a row
     int64_t group_steps;  // steps of every group but perhaps the last
+    int64_t group_size;   // inputs of every group but perhaps the last
     const float* bias;    // [rows] or null
 };
 
-// Quantized tokens. Tile by tile, the int8 codes of a tile of T tokens lie as [steps * 4][T][4].
+// Quantized tokens. Tile by tile, the int8 codes of a tile of T tokens lie as [steps][T][4].
 struct Tokens {
     int64_t count;
     const int8_t* codes;

@@ -6,6 +6,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <stdexcept>
+
 #include "weight.h"
 
 namespace nb = nanobind;
@@ -15,8 +17,10 @@ void bind_decoder(nb::module_& m);  // bitnet/runtime/native/bindings.cpp
 
 namespace {
 
+// A tensor without storage (fake, traced, mapped over) has no address.
 template <class T>
 T* pointer(uintptr_t address) {
+    if (!address) throw std::invalid_argument("a tensor without memory");
     return reinterpret_cast<T*>(address);
 }
 
@@ -49,11 +53,13 @@ NB_MODULE(_native, m) {
         .def("set_bias", [](Weight& self, uintptr_t bias) { self.set_bias(pointer<const float>(bias)); })
         .def("forward",
              [](const Weight& self, uintptr_t x, int64_t count, uintptr_t y, int threads) {
+                 if (count == 0) return;
                  self.forward(pointer<const float>(x), count, pointer<float>(y), threads);
              },
              nb::call_guard<nb::gil_scoped_release>())
         .def("accumulate",
              [](const Weight& self, uintptr_t codes, int64_t count, uintptr_t sums, int threads) {
+                 if (count == 0) return;
                  self.accumulate(pointer<const int8_t>(codes), count, pointer<int32_t>(sums), threads);
              },
              nb::call_guard<nb::gil_scoped_release>())

@@ -3,18 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 #include <thread>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 namespace bitnet {
 namespace {
 
-constexpr size_t kLine = 64, kLargePage = size_t{2} << 20;
+constexpr size_t kLine = 64;
 
 // Digits of every byte, four ("2bit") or five ("base3") at a time; a byte that stands for no codes has digit 3.
 struct Tables {
@@ -27,18 +22,19 @@ struct Tables {
     }
 };
 
-// Digits of one row; returns how many bytes the row takes.
-int64_t read_row(const uint8_t* bytes, const std::string& codec, int64_t width, uint8_t* digits) {
+int per_byte(const std::string& codec) { return codec == "int8" ? 1 : codec == "2bit" ? 4 : 5; }
+
+int64_t row_bytes(const std::string& codec, int64_t width) { return (width + per_byte(codec) - 1) / per_byte(codec); }
+
+// Digits of one row, up to four more than there are weights.
+void read_row(const uint8_t* bytes, const std::string& codec, int64_t width, uint8_t* digits) {
     static const Tables kTables;
-    if (codec == "int8") {
-        for (int64_t k = 0; k < width; ++k) digits[k] = static_cast<uint8_t>(bytes[k] + 1);
-        return width;
+    const int count = per_byte(codec);
+    for (int64_t i = 0; i < row_bytes(codec, width); ++i, digits += count) {
+        if (count == 1) *digits = static_cast<uint8_t>(bytes[i] + 1);
+        if (count == 4) std::memcpy(digits, kTables.two_bit[bytes[i]], 4);
+        if (count == 5) std::memcpy(digits, kTables.base3[bytes[i]], 5);
     }
-    const int per_byte = codec == "2bit" ? 4 : 5;
-    const int64_t count = (width + per_byte - 1) / per_byte;
-    for (int64_t i = 0; i < count; ++i)
-        std::memcpy(digits + i * per_byte, per_byte == 4 ? kTables.two_bit[bytes[i]] : kTables.base3[bytes[i]], per_byte);
-    return count;
 }
 
 bool all_valid(const uint8_t* digits, int64_t count) {
@@ -47,30 +43,22 @@ bool all_valid(const uint8_t* digits, int64_t count) {
     return largest <= 2;
 }
 
-// Four words of four digits become one word of sixteen, as the layout wants them.
-uint32_t interleave(const uint8_t* digits) {
-    uint32_t word[4];
-    std::memcpy(word, digits, sizeof word);
-    return word[0] | word[1] << 2 | word[2] << 4 | word[3] << 6;
+// Whether groups are padded, so that a row cannot be taken as it lies.
+bool padded_groups(int64_t groups, int64_t group_size) { return groups > 1 && group_size % kStep; }
+
+// Scale groups of `from`, each to the start of its steps; what pads them is left as it is.
+template <class T>
+void spread(const T* from, int64_t width, int64_t group_size, int64_t group_steps, T* to) {
+    for (; width > 0; width -= group_size, from += group_size, to += group_steps * kStep)
+        std::memcpy(to, from, static_cast<size_t>(std::min(width, group_size)) * sizeof(T));
 }
 
 // Work that is worth a thread: starting and joining one takes tens of microseconds.
 constexpr int64_t kWorkPerThread = int64_t{1} << 24;
 // Row blocks that a thread takes at a time, so that a thread which the system stops holds up little.
-constexpr int64_t kChunk = 4;
+constexpr int64_t kChunk = 2;
 
 }  // namespace
-
-void* allocate(size_t bytes) {
-    const size_t unit = bytes >= 2 * kLargePage ? kLargePage : kLine;
-    const size_t size = (bytes + unit - 1) / unit * unit;
-    void* memory = std::aligned_alloc(unit, size ? size : unit);
-    if (!memory) throw std::bad_alloc();
-#ifdef __linux__
-    if (unit == kLargePage) madvise(memory, size, MADV_HUGEPAGE);
-#endif
-    return memory;
-}
 
 std::vector<const Isa*> supported_isas() {
     std::vector<const Isa*> found;
@@ -99,6 +87,7 @@ void Activations::reserve(int64_t count, const Matrix& like) {
     if (rows_capacity_ < stride_ * kTile) {
         rows_ = aligned<int8_t>(stride_ * kTile);
         rows_capacity_ = stride_ * kTile;
+        unspread_ = aligned<int8_t>(stride_);
     }
     if (capacity_ < row * count) {
         codes_ = aligned<int8_t>(row * count);
@@ -118,19 +107,27 @@ void Activations::add_up(const Isa& isa, const int8_t* row, const Matrix& like, 
 
 // The rows of a tile, four inputs of each token side by side.
 void Activations::place(int8_t* tile, int64_t size, const Matrix& like) {
-    for (int64_t q = 0; q < like.steps * 4; ++q)
-        for (int64_t t = 0; t < size; ++t, tile += 4) std::memcpy(tile, rows_.get() + t * stride_ + 4 * q, 4);
+    for (int64_t t = 0; t < size; ++t) {
+        const int8_t* row = rows_.get() + t * stride_;
+        for (int64_t s = 0; s < like.steps; ++s) std::memcpy(tile + (s * size + t) * kStep, row + s * kStep, kStep);
+    }
 }
 
 template <class Row>
-void Activations::fill(const Isa& isa, int64_t count, const Matrix& like, const Row& write_row) {
+void Activations::fill(const Isa& isa, int64_t count, int64_t width, const Matrix& like, const Row& write_row) {
     reserve(count, like);
+    const int64_t padded = like.steps * kStep;
+    const bool apart = padded_groups(like.groups, like.group_size);
     for (int64_t start = 0, size; start < count; start += size) {
         size = tile_size(count, start);
-        int8_t* tile = codes_.get() + start * like.steps * kStep;
+        int8_t* tile = codes_.get() + start * padded;
         for (int64_t t = 0; t < size; ++t) {
             int8_t* row = size == 1 ? tile : rows_.get() + t * stride_;
-            scales_[static_cast<size_t>(start + t)] = write_row(start + t, row);
+            scales_[static_cast<size_t>(start + t)] = write_row(start + t, apart ? unspread_.get() : row);
+            if (apart) {
+                std::memset(row, 0, static_cast<size_t>(padded));
+                spread(unspread_.get(), width, like.group_size, like.group_steps, row);
+            }
             add_up(isa, row, like, &sums_[static_cast<size_t>((start + t) * like.groups)]);
         }
         if (size > 1) place(tile, size, like);
@@ -139,12 +136,12 @@ void Activations::fill(const Isa& isa, int64_t count, const Matrix& like, const 
 
 void Activations::quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like) {
     const int64_t padded = like.steps * kStep;
-    fill(isa, count, like, [&](int64_t t, int8_t* row) { return isa.quantize(x + t * width, width, padded, row); });
+    fill(isa, count, width, like, [&](int64_t t, int8_t* row) { return isa.quantize(x + t * width, width, padded, row); });
 }
 
 void Activations::take(const Isa& isa, const int8_t* codes, int64_t count, int64_t width, const Matrix& like) {
     const size_t padding = static_cast<size_t>(like.steps * kStep - width);
-    fill(isa, count, like, [&](int64_t t, int8_t* row) {
+    fill(isa, count, width, like, [&](int64_t t, int8_t* row) {
         std::memcpy(row, codes + t * width, static_cast<size_t>(width));
         std::memset(row + width, 0, padding);
         return 1.0f;
@@ -152,36 +149,46 @@ void Activations::take(const Isa& isa, const int8_t* codes, int64_t count, int64
 }
 
 Weight::Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa)
-    : rows_(rows), width_(width), blocks_((rows + kRows - 1) / kRows), steps_((width + kStep - 1) / kStep), isa_(isa) {
+    : rows_(rows), width_(width), group_size_(std::min(group_size, width)), blocks_((rows + kRows - 1) / kRows), isa_(isa) {
     if (rows < 1 || width < 1 || width > kMaxInputs || group_size < 1)
-        throw std::invalid_argument("a matrix takes at least one row and 1 to 2^20 inputs");
-    if (group_size < width && group_size % kStep)
-        throw std::invalid_argument("scale groups must be a multiple of 16 inputs");
-    group_steps_ = group_size < width ? group_size / kStep : steps_;
-    groups_ = (steps_ + group_steps_ - 1) / group_steps_;
+        throw std::invalid_argument("a matrix takes at least one row, 1 to 2^20 inputs and groups of at least one input");
+    groups_ = (width_ + group_size_ - 1) / group_size_;
+    group_steps_ = (group_size_ + kStep - 1) / kStep;
+    const int64_t last = width_ - (groups_ - 1) * group_size_;
+    steps_ = (groups_ - 1) * group_steps_ + (last + kStep - 1) / kStep;
+}
+
+// Digits of row `r` as they lie in the layout; `row` has room for the last, partial byte of a packed row.
+void Weight::read(const uint8_t* packed, int64_t bytes, const std::string& codec, int64_t r, uint8_t* row) const {
+    std::vector<uint8_t> digits(static_cast<size_t>(width_) + 8);
+    std::memset(row, 1, static_cast<size_t>(steps_ * kStep));
+    if (r >= rows_) return;
+    read_row(packed + r * bytes, codec, width_, digits.data());
+    if (!all_valid(digits.data(), width_)) throw std::invalid_argument("a byte stands for no codes");
+    spread(digits.data(), width_, group_size_, group_steps_, row);
 }
 
 void Weight::add_plane(const uint8_t* packed, const std::string& codec, const float* scales, int64_t scale_rows) {
-    auto digits = aligned<uint8_t>(static_cast<size_t>(blocks_ * steps_) * kBlockBytes);
+    auto digits = pooled(static_cast<size_t>(blocks_ * steps_) * kBlockBytes);
     auto placed = aligned<float>(static_cast<size_t>(blocks_ * groups_) * kRows);
-    // Room for the last, partial byte of a row; what lies beyond the width meets zero activations.
-    std::vector<uint8_t> row(static_cast<size_t>(steps_ * kStep) + 8);
-    for (int64_t r = 0; r < blocks_ * kRows; ++r) {
-        std::fill(row.begin(), row.end(), uint8_t{1});
-        if (r < rows_) {
-            packed += read_row(packed, codec, width_, row.data());
-            if (!all_valid(row.data(), width_)) throw std::invalid_argument("a byte stands for no codes");
-            std::fill(row.begin() + width_, row.end(), uint8_t{1});
-        }
-        uint8_t* out = digits.get() + (r / kRows * steps_ * 2 + r / kStep % 2) * 64 + r % kStep * 4;
+    const int64_t padded = steps_ * kStep, bytes = row_bytes(codec, width_);
+    std::vector<uint8_t> rows(static_cast<size_t>(4 * padded));
+    for (int64_t r = 0; r < blocks_ * kRows; r += r % kRowLanes == kRowLanes - 1 ? kRows - kRowLanes + 1 : 1) {
+        for (int p = 0; p < 4; ++p) read(packed, bytes, codec, r + p * kRowLanes, &rows[static_cast<size_t>(p * padded)]);
+        uint8_t* out = digits.get() + r / kRows * steps_ * kBlockBytes + r % kRowLanes * kStep;
         for (int64_t s = 0; s < steps_; ++s, out += kBlockBytes) {
-            const uint32_t word = interleave(row.data() + s * kStep);
+            uint32_t word = 0;
+            for (int p = 3; p >= 0; --p) {
+                uint32_t four;
+                std::memcpy(&four, &rows[static_cast<size_t>(p * padded + s * kStep)], sizeof four);
+                word = word << 2 | four;
+            }
             std::memcpy(out, &word, sizeof word);
         }
-        for (int64_t g = 0; g < groups_; ++g) {
-            const float scale = r < rows_ ? scales[(scale_rows == 1 ? 0 : r) * groups_ + g] : 0.0f;
-            placed[static_cast<size_t>((r / kRows * groups_ + g) * kRows + r % kRows)] = scale;
-        }
+    }
+    for (int64_t i = 0; i < blocks_ * groups_ * kRows; ++i) {
+        const int64_t r = i / (groups_ * kRows) * kRows + i % kRows, g = i / kRows % groups_;
+        placed[static_cast<size_t>(i)] = r < rows_ ? scales[(scale_rows == 1 ? 0 : r) * groups_ + g] : 0.0f;
     }
     planes_.push_back({digits.get(), placed.get()});
     digits_.push_back(std::move(digits));
@@ -194,7 +201,8 @@ size_t Weight::bytes() const {
 }
 
 Matrix Weight::matrix() const {
-    return {planes_.data(), planes(), rows_, steps_, groups_, group_steps_, bias_.empty() ? nullptr : bias_.data()};
+    return {planes_.data(), planes(), rows_, steps_, groups_, group_steps_, group_size_,
+            bias_.empty() ? nullptr : bias_.data()};
 }
 
 void Weight::multiply(const Tokens& tokens, int threads) const {

@@ -1,27 +1,14 @@
 // A ternary matrix in the kernels' layout, and its product with activations.
 #pragma once
 
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "kernel.h"
+#include "memory.h"
 
 namespace bitnet {
-
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
-template <class T>
-using Aligned = std::unique_ptr<T[], Free>;
-
-// Uninitialised memory on a cache-line boundary, on large pages where the system has them; throws std::bad_alloc.
-void* allocate(size_t bytes);
-template <class T>
-Aligned<T> aligned(size_t count) {
-    return Aligned<T>(static_cast<T*>(allocate(count * sizeof(T))));
-}
 
 // The instruction sets of this build that the processor has, the best first.
 std::vector<const Isa*> supported_isas();
@@ -40,20 +27,20 @@ public:
 private:
     void reserve(int64_t count, const Matrix& like);
     template <class Row>
-    void fill(const Isa& isa, int64_t count, const Matrix& like, const Row& write_row);
+    void fill(const Isa& isa, int64_t count, int64_t width, const Matrix& like, const Row& write_row);
     void add_up(const Isa& isa, const int8_t* row, const Matrix& like, int32_t* sums);
     void place(int8_t* tile, int64_t size, const Matrix& like);
 
     int64_t count_ = 0;
     size_t capacity_ = 0, rows_capacity_ = 0, stride_ = 0;
-    Aligned<int8_t> codes_, rows_;
+    Aligned<int8_t> codes_, rows_, unspread_;
     std::vector<int32_t> sums_;
     std::vector<float> scales_;
 };
 
 class Weight {
 public:
-    // A matrix of `rows` x `width` without planes yet; `group_size` divides into steps, or is `width` or more.
+    // A matrix of `rows` x `width` without planes yet, with one scale for every `group_size` inputs of a row.
     Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa);
     Weight(const Weight&) = delete;
 
@@ -77,10 +64,12 @@ public:
     void multiply(const Tokens& tokens, int threads) const;
 
 private:
-    int64_t rows_, width_, blocks_, steps_, groups_, group_steps_;
+    void read(const uint8_t* packed, int64_t bytes, const std::string& codec, int64_t r, uint8_t* row) const;
+
+    int64_t rows_, width_, group_size_, blocks_, groups_, group_steps_, steps_;
     const Isa& isa_;
     std::vector<Plane> planes_;
-    std::vector<Aligned<uint8_t>> digits_;
+    std::vector<std::shared_ptr<uint8_t>> digits_;
     std::vector<Aligned<float>> scales_;
     std::vector<float> bias_;
 };

@@ -222,14 +222,9 @@ def test_a_configuration_that_does_not_fit_is_refused(copy, changes, message):
 
 
 def test_settings_that_the_kernels_do_not_have_are_refused(tmp_path):
-    for name, settings, message in [
-        ("floats", {"activation_bits": None}, "float activations"),
-        ("groups", {"granularity": "group", "group_size": 12}, "multiple of 16"),
-    ]:
-        (tmp_path / name).mkdir()
-        save(MODELS["llama"][0], settings, tmp_path / name)
-        with pytest.raises(BitnetError, match=message):
-            Runtime.open(tmp_path / name)
+    save(MODELS["llama"][0], {"activation_bits": None}, tmp_path)
+    with pytest.raises(BitnetError, match="float activations"):
+        Runtime.open(tmp_path)
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, 5000, -1])
