@@ -24,7 +24,7 @@ def multiply(
 ) -> Float32[Tensor, "tokens out"]:
     """The product that `bitnet.kernels` defines."""
     codes, scale_x = quantize_activation(x)
-    total = torch.zeros(len(x), len(planes[0].codes))
+    total = torch.zeros(len(x), len(planes[0].codes), dtype=torch.float32, device="cpu")
     for plane in planes:
         for g, sums in enumerate(_group_sums(codes, plane)):
             total += sums.float() * plane.scale[:, g]

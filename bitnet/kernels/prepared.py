@@ -10,7 +10,8 @@ from torch import Tensor
 from bitnet.config import Codec
 from bitnet.errors import BitnetError
 from bitnet.kernels import arithmetic
-from bitnet.kernels.backends import TORCH, backend, check_backend, native
+from bitnet.kernels.backends import TORCH, check_backend, native
+from bitnet.kernels.backends import backend as best_backend
 from bitnet.packing import bytes_per_row, pack, unpack
 from bitnet.quantizer import TernaryWeight
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from bitnet.kernels._native import Weight
 
 MAX_INPUTS = 1 << 20
-# The layout holds 16 inputs at a time (bitnet/kernels/native/kernel.h): scale groups must be made up of these.
-GROUP_STEP = 16
+# Found once: looking them up takes time in every call.
+_CPU, _FLOAT32, _STRIDED = torch.device("cpu"), torch.float32, torch.strided
+_NO_MEMORY = "a tensor without memory (of a fake or traced model) reached the kernels; run the model on real tensors."
 
 
 class PackedPlane(NamedTuple):
@@ -33,8 +35,7 @@ class PackedPlane(NamedTuple):
 class PreparedWeight:
     """sum_p scale_p * T_p (+ bias), repacked once into the layout of a backend, as a function of activations.
 
-    `backend` is the name of the kernels that really run: "torch" where the scale groups do not fit the layout.
-    `weight.backend` belongs into every report of a speed.
+    `weight.backend` is the name of the kernels that run; it belongs into every report of a speed.
     """
 
     def __init__(
@@ -54,19 +55,20 @@ class PreparedWeight:
             width: input features.
             group_size: input features that share a scale, or None.
             bias: any float dtype; kept in float32.
-            backend: one of `backends()`; None takes the best that fits.
+            backend: one of `backends()`; None takes the best.
             threads: upper bound; a product too small for a second thread runs on one.
 
         Raises:
             BitnetError: no plane, shapes that do not fit together, invalid bytes, more than 2^20 inputs, an unknown
-                backend or one that the group size does not fit.
+                backend.
         """
         if threads < 1:
             raise BitnetError(f"threads = {threads} is not allowed; it takes a whole number from 1.")
         self.in_features, self.group_size, self.threads = width, group_size, threads
         self.out_features = _check_planes(planes, width, group_size)
         self.planes, self.groups = len(planes), planes[0].scale.shape[1]
-        self.backend = _choose(backend, width, group_size)
+        self.backend = best_backend() if backend is None else backend
+        check_backend(self.backend)
         bias = None if bias is None else _contiguous(bias, torch.float32)
         if bias is not None and bias.shape != (self.out_features,):
             raise BitnetError(
@@ -110,20 +112,30 @@ class PreparedWeight:
         Raises:
             BitnetError: x is no CPU float tensor of `in_features`, or wants a gradient.
         """
-        if x.device.type != "cpu" or not x.is_floating_point() or x.ndim == 0 or x.shape[-1] != self.in_features:
+        # A call into torch takes as long as the product of a small matrix: the usual case makes as few as it can.
+        shape, dtype = x.shape, x.dtype
+        if not (
+            x.is_cpu and x.layout is _STRIDED and x.is_floating_point() and shape and shape[-1] == self.in_features
+        ):
             raise BitnetError(
-                f"activations of shape {tuple(x.shape)}, type {x.dtype} and device {x.device} do not fit the kernels; "
-                f"pass a float tensor on the CPU with {self.in_features} features on its last axis."
+                f"activations of shape {tuple(shape)}, type {dtype} and device {x.device} do not fit the kernels; "
+                f"pass a dense float tensor on the CPU with {self.in_features} features on its last axis."
             )
         if x.requires_grad and torch.is_grad_enabled():
             raise BitnetError("the kernels have no gradient; use TernaryLinear or BitLinear, or torch.no_grad().")
-        tokens = _contiguous(x, torch.float32).view(-1, self.in_features)
+        as_it_is = dtype is _FLOAT32 and x.is_contiguous() and not x.is_neg()
+        tokens = x if as_it_is else _contiguous(x, _FLOAT32)
+        count = x.numel() // self.in_features
         if self.backend == TORCH:
-            y = arithmetic.multiply(tokens, self._ternary, self._bias)
-        else:
-            y = torch.empty(len(tokens), self.out_features)
-            self._weight.forward(tokens.data_ptr(), len(tokens), y.data_ptr(), self.threads)
-        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+            y = arithmetic.multiply(tokens.view(count, self.in_features), self._ternary, self._bias)
+            return y.view(*shape[:-1], self.out_features).to(dtype)
+        leading = (count,) if len(shape) == 2 else shape[:-1]
+        y = torch.empty(*leading, self.out_features, dtype=_FLOAT32, device=_CPU)
+        try:
+            self._weight.forward(tokens.data_ptr(), count, y.data_ptr(), self.threads)
+        except ValueError as error:
+            raise BitnetError(_NO_MEMORY) from error
+        return y if dtype is _FLOAT32 else y.to(dtype)
 
     def accumulate(self, codes: Int8[Tensor, "tokens in"]) -> Int32[Tensor, "tokens planes groups out"]:
         """The exact integer sums behind the product, of codes within -127..127.
@@ -131,7 +143,8 @@ class PreparedWeight:
         Raises:
             BitnetError: the codes are no int8 matrix of `in_features` on the CPU.
         """
-        if codes.device.type != "cpu" or codes.dtype != torch.int8 or codes.shape != (len(codes), self.in_features):
+        fits = codes.is_cpu and codes.layout is torch.strided and codes.dtype == torch.int8
+        if not fits or codes.ndim != 2 or codes.shape[1] != self.in_features:
             raise BitnetError(
                 f"codes of shape {tuple(codes.shape)} and type {codes.dtype} do not fit the kernels; pass an int8 "
                 f"matrix on the CPU with {self.in_features} columns."
@@ -139,8 +152,12 @@ class PreparedWeight:
         if self.backend == TORCH:
             return arithmetic.accumulate(codes, self._ternary)
         codes = codes.contiguous()
-        sums = torch.empty(len(codes), self.planes, self.groups, self.out_features, dtype=torch.int32)
-        self._weight.accumulate(codes.data_ptr(), len(codes), sums.data_ptr(), self.threads)
+        shape = (len(codes), self.planes, self.groups, self.out_features)
+        sums = torch.empty(shape, dtype=torch.int32, device=_CPU)
+        try:
+            self._weight.accumulate(codes.data_ptr(), len(codes), sums.data_ptr(), self.threads)
+        except ValueError as error:
+            raise BitnetError(_NO_MEMORY) from error
         return sums
 
     @property
@@ -157,32 +174,27 @@ class PreparedWeight:
         weight: Weight = module.Weight(self.out_features, self.in_features, size, self.backend)
         for plane in planes:
             packed, scale = plane.packed.contiguous(), plane.scale.contiguous()
+            addresses = _address(packed), _address(scale)
             try:
-                weight.add_plane(packed.data_ptr(), plane.codec, scale.data_ptr(), len(scale))
+                weight.add_plane(addresses[0], plane.codec, addresses[1], len(scale))
             except ValueError as error:
                 raise BitnetError(
                     f"the packed weight holds a byte that codec '{plane.codec}' never writes; pack it again."
                 ) from error
         if self._bias is not None:
-            weight.set_bias(self._bias.data_ptr())
+            weight.set_bias(_address(self._bias))
         return weight
 
 
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.detach().to(dtype).contiguous()
+    return tensor.detach().resolve_neg().to(dtype).contiguous()
 
 
-def _choose(name: str | None, width: int, group_size: int | None) -> str:
-    fits = group_size is None or group_size >= width or group_size % GROUP_STEP == 0
-    if name is None:
-        return backend() if fits else TORCH
-    check_backend(name)
-    if name != TORCH and not fits:
-        raise BitnetError(
-            f"scale groups of {group_size} inputs do not fit the backend '{name}'; use a multiple of {GROUP_STEP}, "
-            "or backend 'torch'."
-        )
-    return name
+def _address(tensor: Tensor) -> int:
+    address = tensor.data_ptr()
+    if not address:
+        raise BitnetError(_NO_MEMORY)
+    return address
 
 
 def _check_planes(planes: Sequence[PackedPlane], width: int, group_size: int | None) -> int:
