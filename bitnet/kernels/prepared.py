@@ -129,8 +129,8 @@ class PreparedWeight:
         if self.backend == TORCH:
             y = arithmetic.multiply(tokens.view(count, self.in_features), self._ternary, self._bias)
             return y.view(*shape[:-1], self.out_features).to(dtype)
-        leading = (count,) if len(shape) == 2 else shape[:-1]
-        y = torch.empty(*leading, self.out_features, dtype=_FLOAT32, device=_CPU)
+        rows = self.out_features
+        y = tokens.new_empty(count, rows) if len(shape) == 2 else tokens.new_empty(*shape[:-1], rows)
         try:
             self._weight.forward(tokens.data_ptr(), count, y.data_ptr(), self.threads)
         except ValueError as error:

@@ -2,7 +2,7 @@
 //
 // The including file defines, in namespace bitnet and inside an anonymous namespace, `struct Micro` with
 //   template <int T> static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums);
-// which writes sums[t * 64 + row] = sum over k of digit(row, k) * x(t, k) for one block of 64 rows; `sums` is aligned to
+// which writes sums[t * 64 + row] = sum over k of digit(row, k) * x(t, k) for one block of 64 rows; `sums` lies on
 // a cache line.
 #pragma once
 
@@ -11,13 +11,15 @@
 namespace bitnet {
 namespace {
 
-// sums -= the excess of digits over codes; `sums` holds T tokens of 64 rows.
-template <int T>
-inline void digits_to_codes(int32_t* sums, const int32_t* token_sums, int64_t groups) {
-    for (int t = 0; t < T; ++t) {
-        const int32_t excess = token_sums[t * groups];
-        for (int r = 0; r < kRows; ++r) sums[t * kRows + r] -= excess;
-    }
+// Sixteen rows; the compiler splits them up where vectors are shorter.
+typedef int32_t Integers __attribute__((vector_size(64)));
+typedef float Floats __attribute__((vector_size(64)));
+constexpr int kVectors = kRows / kRowLanes;
+
+inline Floats load(const float* from) {
+    Floats value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
 }
 
 template <int T>
@@ -32,12 +34,45 @@ inline void group_sums(const uint8_t* w, int64_t steps, const int8_t* x, int32_t
 }
 
 template <int T>
+inline void copy_sums(const Matrix& m, const Tokens& x, int64_t start, int64_t row, int64_t rows, int64_t plane,
+                      int64_t group, const int32_t* sums) {
+    for (int t = 0; t < T; ++t, sums += kRows) {
+        int32_t* out = x.accumulators + (((start + t) * m.plane_count + plane) * m.groups + group) * m.rows + row;
+        for (int64_t r = 0; r < rows; ++r) out[r] = sums[r] - x.sums[(start + t) * m.groups + group];
+    }
+}
+
+template <int T>
+inline void write_result(const Matrix& m, const Tokens& x, int64_t start, int64_t row, int64_t rows,
+                         const Floats* total) {
+    for (int t = 0; t < T; ++t, total += kVectors) {
+        float* out = x.result + (start + t) * m.rows + row;
+        Floats value[kVectors];
+        for (int v = 0; v < kVectors; ++v) value[v] = total[v] * x.scales[start + t];
+        if (rows == kRows) {
+            if (m.bias)
+                for (int v = 0; v < kVectors; ++v) value[v] += load(m.bias + row + v * kRowLanes);
+            __builtin_memcpy(out, value, sizeof value);
+        } else {
+            for (int64_t r = 0; r < rows; ++r) {
+                const float single = value[r / kRowLanes][r % kRowLanes];
+                out[r] = m.bias ? single + m.bias[row + r] : single;
+            }
+        }
+    }
+}
+
+template <int T>
 void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
-    alignas(64) int32_t sums[T * kRows];
-    alignas(64) float total[T * kRows] = {};
+    Integers sums[T * kVectors];
+    Floats total[T * kVectors] = {};
     const int64_t row = index * kRows;
     const int64_t rows = m.rows - row < kRows ? m.rows - row : kRows;
     const int8_t* codes = x.codes + start * m.steps * kStep;
+    if (x.result)
+        for (int t = 0; t < T; ++t)
+            for (int64_t r = 0; r < rows; r += kRowLanes)
+                __builtin_prefetch(x.result + (start + t) * m.rows + row + r, 1);
     for (int64_t p = 0; p < m.plane_count; ++p) {
         const uint8_t* w = m.planes[p].digits + index * m.steps * kBlockBytes;
         const float* scale = m.planes[p].scales + index * m.groups * kRows;
@@ -45,27 +80,18 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
             const int64_t step = g * m.group_steps;
             const int64_t left = m.steps - step;
             const int64_t steps = left < m.group_steps ? left : m.group_steps;
-            group_sums<T>(w + step * kBlockBytes, steps, codes + step * kStep * T, sums);
-            digits_to_codes<T>(sums, x.sums + start * m.groups + g, m.groups);
-            if (x.accumulators) {
-                for (int t = 0; t < T; ++t) {
-                    const int64_t matrix = ((start + t) * m.plane_count + p) * m.groups + g;
-                    for (int64_t r = 0; r < rows; ++r) x.accumulators[matrix * m.rows + row + r] = sums[t * kRows + r];
-                }
-            }
+            group_sums<T>(w + step * kBlockBytes, steps, codes + step * kStep * T, reinterpret_cast<int32_t*>(sums));
+#pragma GCC unroll 1  // with T tokens in registers at once, half of them would be spilled
             for (int t = 0; t < T; ++t)
-                for (int r = 0; r < kRows; ++r)
-                    total[t * kRows + r] += static_cast<float>(sums[t * kRows + r]) * scale[r];
+                for (int v = 0; v < kVectors; ++v) {
+                    // Digits exceed codes by one.
+                    const Integers sum = sums[t * kVectors + v] - x.sums[(start + t) * m.groups + g];
+                    total[t * kVectors + v] += __builtin_convertvector(sum, Floats) * load(scale + v * kRowLanes);
+                }
+            if (x.accumulators) copy_sums<T>(m, x, start, row, rows, p, g, reinterpret_cast<int32_t*>(sums));
         }
     }
-    if (!x.result) return;
-    for (int t = 0; t < T; ++t) {
-        float* out = x.result + (start + t) * m.rows + row;
-        for (int64_t r = 0; r < rows; ++r) {
-            const float value = total[t * kRows + r] * x.scales[start + t];
-            out[r] = m.bias ? value + m.bias[row + r] : value;
-        }
-    }
+    if (x.result) write_result<T>(m, x, start, row, rows, total);
 }
 
 void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
@@ -79,27 +105,29 @@ void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
         }
 }
 
-// Adding and subtracting 1.5 * 2^23 (2^52) rounds half to even, and vectorises without SSE 4.1.
-inline float round_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
-inline double round_even(double x) { return (x + 6755399441055744.0) - 6755399441055744.0; }
+// Adding 1.5 * 2^23 (2^52) rounds half to even and leaves the integer in the low bits.
+constexpr float kShift = 12582912.0f;
+constexpr double kDoubleShift = 6755399441055744.0;
 
-// Codes 127 x / peak of up to 64 values: in float where that is certain to round as the exact quotient does, else in
-// double, where 127 x is exact.
-__attribute__((always_inline)) inline void quantize_chunk(const float* x, int64_t n, float peak, float factor, int8_t* codes) {
-    float rounded[64];
+// Codes 127 x / peak of n values: in float, which is off by less than 127 * 2^-23 < 0.00002, where that is certain to
+// round as the exact quotient does, else in double, where 127 x is exact.
+__attribute__((always_inline)) inline void quantize_chunk(const float* x, int64_t n, float peak, float factor,
+                                                          int8_t* codes) {
     int unsure = 0;
     for (int64_t i = 0; i < n; ++i) {
-        const float value = x[i] * factor;
-        rounded[i] = round_even(value);
-        const float distance = __builtin_fabsf(value - rounded[i]);
-        unsure |= !(distance < 0.4999f);
+        const float value = x[i] * factor, shifted = value + kShift;
+        unsure |= !(__builtin_fabsf(value - (shifted - kShift)) < 0.49997f);
+        int32_t bits;
+        __builtin_memcpy(&bits, &shifted, sizeof bits);
+        codes[i] = static_cast<int8_t>(bits);
     }
-    if (__builtin_expect(!unsure, 1)) {
-        for (int64_t i = 0; i < n; ++i) codes[i] = static_cast<int8_t>(static_cast<int32_t>(rounded[i]));
-        return;
-    }
-    for (int64_t i = 0; i < n; ++i)
-        codes[i] = static_cast<int8_t>(static_cast<int32_t>(round_even(x[i] * 127.0 / static_cast<double>(peak))));
+    if (__builtin_expect(unsure, 0))
+        for (int64_t i = 0; i < n; ++i) {
+            const double shifted = x[i] * 127.0 / static_cast<double>(peak) + kDoubleShift;
+            int64_t bits;
+            __builtin_memcpy(&bits, &shifted, sizeof bits);
+            codes[i] = static_cast<int8_t>(bits);
+        }
 }
 
 float quantize(const float* x, int64_t width, int64_t padded, int8_t* codes) {

@@ -38,7 +38,8 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* s
         for (int v = 0; v < V; ++v) {
             const uint8x16_t bytes = vld1q_u8(w + 16 * v);
             const auto masked = [&](uint8_t mask) { return vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(mask))); };
-            const int8x16_t digits[4] = {masked(0x03), masked(0x0F), masked(0x3F), vreinterpretq_s8_u8(vshrq_n_u8(bytes, 6))};
+            const int8x16_t top = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 6));
+            const int8x16_t digits[4] = {masked(0x03), masked(0x0F), masked(0x3F), top};
             for (int t = 0; t < T; ++t) parts[t][v].add(digits, four(x + kStep * t));
         }
     for (int t = 0; t < T; ++t)

@@ -22,7 +22,7 @@ Aligned<T> aligned(size_t count) {
 }
 
 // Uninitialised memory on a cache-line boundary, next to what was asked for before: one after the other, the weights of
-// a model fill large pages, which spare the processor most of its look-ups. It goes back to the system when it is freed.
+// a model fill large pages, which spare the processor most of its look-ups. Freed, it goes back to the system.
 std::shared_ptr<uint8_t> pooled(size_t bytes);
 
 }  // namespace bitnet

@@ -1,7 +1,8 @@
 // Micro kernel on 256-bit vectors (8 lanes of 4 rows each), for AVX2 and for the two encodings of 256-bit VNNI.
 //
-// The including file defines `struct Digits`, the unpacked digits of 32 rows and 4 inputs, and `struct Sum`, the running
-// sums of 32 rows, with add(digits, x) for one step, flush() at least every Sum::kSteps steps, and store(sums).
+// The including file defines `struct Digits`, the unpacked digits of 32 rows and 4 inputs, and `struct Sum`, the sums
+// of 32 rows, with add(digits, x) for one step, flush() to be called every Sum::kSteps steps at the latest and
+// store(sums), and with Sum::kTokens, how many tokens the registers hold.
 #pragma once
 
 namespace bitnet {

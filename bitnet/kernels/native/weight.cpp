@@ -136,7 +136,8 @@ void Activations::fill(const Isa& isa, int64_t count, int64_t width, const Matri
 
 void Activations::quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like) {
     const int64_t padded = like.steps * kStep;
-    fill(isa, count, width, like, [&](int64_t t, int8_t* row) { return isa.quantize(x + t * width, width, padded, row); });
+    fill(isa, count, width, like,
+         [&](int64_t t, int8_t* row) { return isa.quantize(x + t * width, width, padded, row); });
 }
 
 void Activations::take(const Isa& isa, const int8_t* codes, int64_t count, int64_t width, const Matrix& like) {
@@ -149,9 +150,13 @@ void Activations::take(const Isa& isa, const int8_t* codes, int64_t count, int64
 }
 
 Weight::Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa)
-    : rows_(rows), width_(width), group_size_(std::min(group_size, width)), blocks_((rows + kRows - 1) / kRows), isa_(isa) {
+    : rows_(rows),
+      width_(width),
+      group_size_(std::min(group_size, width)),
+      blocks_((rows + kRows - 1) / kRows),
+      isa_(isa) {
     if (rows < 1 || width < 1 || width > kMaxInputs || group_size < 1)
-        throw std::invalid_argument("a matrix takes at least one row, 1 to 2^20 inputs and groups of at least one input");
+        throw std::invalid_argument("a matrix takes at least one row, 1 to 2^20 inputs and groups of one or more");
     groups_ = (width_ + group_size_ - 1) / group_size_;
     group_steps_ = (group_size_ + kStep - 1) / kStep;
     const int64_t last = width_ - (groups_ - 1) * group_size_;
@@ -174,7 +179,8 @@ void Weight::add_plane(const uint8_t* packed, const std::string& codec, const fl
     const int64_t padded = steps_ * kStep, bytes = row_bytes(codec, width_);
     std::vector<uint8_t> rows(static_cast<size_t>(4 * padded));
     for (int64_t r = 0; r < blocks_ * kRows; r += r % kRowLanes == kRowLanes - 1 ? kRows - kRowLanes + 1 : 1) {
-        for (int p = 0; p < 4; ++p) read(packed, bytes, codec, r + p * kRowLanes, &rows[static_cast<size_t>(p * padded)]);
+        for (int p = 0; p < 4; ++p)
+            read(packed, bytes, codec, r + p * kRowLanes, &rows[static_cast<size_t>(p * padded)]);
         uint8_t* out = digits.get() + r / kRows * steps_ * kBlockBytes + r % kRowLanes * kStep;
         for (int64_t s = 0; s < steps_; ++s, out += kBlockBytes) {
             uint32_t word = 0;
