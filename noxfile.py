@@ -1,5 +1,6 @@
 """Sessions of bitnet-audit; `nox --list` explains them. Every requirement is read from pyproject.toml."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -108,6 +109,24 @@ def sanitize(session: nox.Session) -> None:
     # Python leaks at exit by design.
     environment = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
     session.run("pytest", *(session.posargs or ("tests/bitnet/kernels", "tests/bitnet/runtime")), env=environment)
+
+
+@nox.session(default=False, venv_backend="none")
+def neon(session: nox.Session) -> None:
+    """Test the kernels for Arm under an emulator, bit for bit against the portable ones: `nox -s neon`."""
+    compiler, emulator = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
+    if not (shutil.which(compiler) and shutil.which(emulator)):
+        session.error(f"{compiler} or {emulator} is missing: install g++-aarch64-linux-gnu and qemu-user-static.")
+    sources, folder = ROOT / "bitnet" / "kernels" / "native", session.create_tmp()
+    options = ("-std=c++17", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-psabi", f"-I{sources}")
+    kernels, program = f"{folder}/neon.o", f"{folder}/compare"
+    session.run(
+        compiler, *options, "-march=armv8.2-a+dotprod", "-c", f"{sources}/isa_neon.cpp", "-o", kernels, external=True
+    )
+    portable = [f"{sources}/{name}.cpp" for name in ("weight", "memory", "isa_portable")]
+    test = f"{ROOT}/tests/bitnet/kernels/native/compare.cpp"
+    session.run(compiler, *options, "-static", "-DBITNET_NEON", test, *portable, kernels, "-o", program, external=True)
+    session.run(emulator, "-cpu", "max", program, "neon-dotprod", external=True)
 
 
 @nox.session(default=False)
