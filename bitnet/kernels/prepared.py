@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bitnet.kernels._native import Weight
 
 MAX_INPUTS = 1 << 20
+MAX_THREADS = 1 << 10
 # Found once: looking them up takes time in every call.
 _CPU, _FLOAT32, _STRIDED = torch.device("cpu"), torch.float32, torch.strided
 _NO_MEMORY = "a tensor without memory (of a fake or traced model) reached the kernels; run the model on real tensors."
@@ -56,14 +57,15 @@ class PreparedWeight:
             group_size: input features that share a scale, or None.
             bias: any float dtype; kept in float32.
             backend: one of `backends()`; None takes the best.
-            threads: upper bound; a product too small for a second thread runs on one.
+            threads: upper bound; there are never more than the processor has cores, and a product too small for a
+                second thread runs on one.
 
         Raises:
             BitnetError: no plane, shapes that do not fit together, invalid bytes, more than 2^20 inputs, an unknown
                 backend.
         """
-        if threads < 1:
-            raise BitnetError(f"threads = {threads} is not allowed; it takes a whole number from 1.")
+        if not 1 <= threads <= MAX_THREADS:
+            raise BitnetError(f"threads = {threads} is not allowed; it takes a whole number from 1 to {MAX_THREADS}.")
         self.in_features, self.group_size, self.threads = width, group_size, threads
         self.out_features = _check_planes(planes, width, group_size)
         self.planes, self.groups = len(planes), planes[0].scale.shape[1]
@@ -133,7 +135,7 @@ class PreparedWeight:
         y = tokens.new_empty(count, rows) if len(shape) == 2 else tokens.new_empty(*shape[:-1], rows)
         try:
             self._weight.forward(tokens.data_ptr(), count, y.data_ptr(), self.threads)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise BitnetError(_NO_MEMORY) from error
         return y if dtype is _FLOAT32 else y.to(dtype)
 
@@ -156,7 +158,7 @@ class PreparedWeight:
         sums = torch.empty(shape, dtype=torch.int32, device=_CPU)
         try:
             self._weight.accumulate(codes.data_ptr(), len(codes), sums.data_ptr(), self.threads)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             raise BitnetError(_NO_MEMORY) from error
         return sums
 
@@ -170,7 +172,7 @@ class PreparedWeight:
     def _native_weight(self, planes: Sequence[PackedPlane]) -> "Weight":
         module = native()
         assert module is not None  # a compiled backend was chosen
-        size = self.group_size or self.in_features
+        size = min(self.group_size or self.in_features, self.in_features)
         weight: Weight = module.Weight(self.out_features, self.in_features, size, self.backend)
         for plane in planes:
             packed, scale = plane.packed.contiguous(), plane.scale.contiguous()
@@ -199,16 +201,18 @@ def _address(tensor: Tensor) -> int:
 
 def _check_planes(planes: Sequence[PackedPlane], width: int, group_size: int | None) -> int:
     """Number of output features, once all shapes are found to fit."""
-    if not planes or len(planes[0].packed) == 0 or not 1 <= width <= MAX_INPUTS:
+    if not planes or not planes[0].packed.numel() or not 1 <= width <= MAX_INPUTS:
         raise BitnetError(
             f"a layer of {len(planes)} planes and {width} inputs cannot be prepared; pass at least one plane with at "
             f"least one row, and 1 to {MAX_INPUTS} inputs."
         )
     if group_size is not None and group_size < 1:
         raise BitnetError(f"group_size = {group_size} is not allowed; it takes a whole number from 1.")
-    rows = len(planes[0].packed)
+    rows = planes[0].packed.shape[0] if planes[0].packed.ndim else 1
     groups = 1 if group_size is None else -(-width // group_size)
     for plane in planes:
+        if any(not part.is_cpu or part.layout is not torch.strided for part in (plane.packed, plane.scale)):
+            raise BitnetError("the kernels take dense tensors on the CPU; move the packed weight there first.")
         if plane.packed.dtype != torch.uint8 or plane.packed.shape != (rows, bytes_per_row(width, plane.codec)):
             raise BitnetError(
                 f"packed rows of shape {tuple(plane.packed.shape)} and type {plane.packed.dtype} do not fit {rows} x "
@@ -219,6 +223,4 @@ def _check_planes(planes: Sequence[PackedPlane], width: int, group_size: int | N
                 f"scales of shape {tuple(plane.scale.shape)} and type {plane.scale.dtype} do not fit {rows} rows of "
                 f"{groups} groups; pass float32 [{rows}, {groups}]."
             )
-        if plane.packed.device.type != "cpu" or plane.scale.device.type != "cpu":
-            raise BitnetError("the kernels run on the CPU; move the packed weight there first.")
     return rows

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace bitnet {
@@ -214,7 +215,8 @@ Matrix Weight::matrix() const {
 void Weight::multiply(const Tokens& tokens, int threads) const {
     const Matrix m = matrix();
     const int64_t work = blocks_ * kRows * steps_ * kStep * planes() * tokens.count;
-    const int64_t useful = std::min<int64_t>({threads, work / kWorkPerThread, (blocks_ + kChunk - 1) / kChunk});
+    static const int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+    const int64_t useful = std::min<int64_t>({threads, cores, work / kWorkPerThread, (blocks_ + kChunk - 1) / kChunk});
     if (useful <= 1) return isa_.multiply(m, tokens, 0, blocks_);
     std::atomic<int64_t> next{0};
     const auto run = [&] {
@@ -222,7 +224,11 @@ void Weight::multiply(const Tokens& tokens, int threads) const {
             isa_.multiply(m, tokens, first, std::min(first + kChunk, blocks_));
     };
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < useful; ++i) others.emplace_back(run);
+    try {
+        for (int64_t i = 1; i < useful; ++i) others.emplace_back(run);
+    } catch (const std::system_error&) {
+        // The system has no thread left: those that there are do the work.
+    }
     run();
     for (std::thread& other : others) other.join();
 }

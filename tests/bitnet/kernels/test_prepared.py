@@ -203,6 +203,8 @@ def plane(rows=4, width=20, codec="2bit", groups=1):
         (([plane()], (1 << 20) + 1), "1048576 inputs"),
         (([plane()], 24), "do not fit 4 x 24"),
         (([plane(), plane(rows=5)], 20), "do not fit 4 x 20"),
+        (([plane()._replace(packed=plane().packed[0, 0])], 20), "do not fit 1 x 20"),
+        (([plane()._replace(scale=torch.ones(4, 1).to_sparse())], 20), "take dense tensors"),
         (([plane()], 20, 0), "group_size = 0"),
         (([plane()], 20, 16), "2 groups"),
         (([plane()._replace(scale=torch.ones(4, 1).double())], 20), "float32"),
@@ -220,8 +222,9 @@ def test_a_weight_that_does_not_fit_is_refused(backend, arguments, message):
 def test_other_arguments_are_checked():
     with pytest.raises(BitnetError, match="choose one of"):
         PreparedWeight([plane()], 20, backend="abacus")
-    with pytest.raises(BitnetError, match="threads = 0"):
-        PreparedWeight([plane()], 20, threads=0)
+    for threads in (-1, 0, 1 << 70):
+        with pytest.raises(BitnetError, match=f"threads = {threads} is not allowed"):
+            PreparedWeight([plane()], 20, threads=threads)
     with pytest.raises(BitnetError, match="at least one"):
         PreparedWeight.from_ternary([])
     with pytest.raises(BitnetError, match="move the packed weight"):
@@ -293,6 +296,8 @@ def test_a_tensor_without_memory_is_refused():
         weight(x)
     with pytest.raises(BitnetError, match="real tensors"):
         weight.accumulate(codes)
+    with pytest.raises(BitnetError, match="real tensors"):
+        torch.vmap(weight)(torch.zeros(3, 20))
     with pytest.raises(BitnetError, match="real tensors"):
         PreparedWeight([plane()._replace(scale=x[:1, :1])], 20, backend="portable")
     with pytest.raises(BitnetError, match="real tensors"):
