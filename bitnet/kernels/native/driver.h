@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernel.h"
+#include "quantize.h"
 
 namespace bitnet {
 namespace {
@@ -103,61 +104,6 @@ void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
             kBlocks[size - 1](m, x, start, index);
             start += size;
         }
-}
-
-// Adding 1.5 * 2^23 (2^52) rounds half to even and leaves the integer in the low bits.
-constexpr float kShift = 12582912.0f;
-constexpr double kDoubleShift = 6755399441055744.0;
-
-// Codes 127 x / peak of n values: in float, which is off by less than 127 * 2^-23 < 0.00002, where that is certain to
-// round as the exact quotient does, else in double, where 127 x is exact.
-__attribute__((always_inline)) inline void quantize_chunk(const float* x, int64_t n, float peak, float factor,
-                                                          int8_t* codes) {
-    int unsure = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        const float value = x[i] * factor, shifted = value + kShift;
-        unsure |= !(__builtin_fabsf(value - (shifted - kShift)) < 0.49997f);
-        int32_t bits;
-        __builtin_memcpy(&bits, &shifted, sizeof bits);
-        codes[i] = static_cast<int8_t>(bits);
-    }
-    if (__builtin_expect(unsure, 0))
-        for (int64_t i = 0; i < n; ++i) {
-            const double shifted = x[i] * 127.0 / static_cast<double>(peak) + kDoubleShift;
-            int64_t bits;
-            __builtin_memcpy(&bits, &shifted, sizeof bits);
-            codes[i] = static_cast<int8_t>(bits);
-        }
-}
-
-float quantize(const float* x, int64_t width, int64_t padded, int8_t* codes) {
-    // Magnitudes order as their bits do, NaN above infinity, so an integer maximum sees every NaN.
-    uint32_t largest = 0;
-    for (int64_t i = 0; i < width; ++i) {
-        uint32_t bits;
-        __builtin_memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7FFFFFFFu;
-        largest = bits > largest ? bits : largest;
-    }
-    if (largest == 0 || largest >= 0x7F800000u) {
-        __builtin_memset(codes, 0, padded);
-        return largest == 0 ? 0.0f : __builtin_nanf("");
-    }
-    float peak;
-    __builtin_memcpy(&peak, &largest, sizeof peak);
-    const float factor = 127.0f / peak;
-    int64_t i = 0;
-    for (; i + 64 <= width; i += 64) quantize_chunk(x + i, 64, peak, factor, codes + i);
-    if (i < width) quantize_chunk(x + i, width - i, peak, factor, codes + i);
-    __builtin_memset(codes + width, 0, padded - width);
-    const float scale = static_cast<float>(static_cast<double>(peak) / 127.0);
-    return scale > 0.0f ? scale : 0x1p-149f;
-}
-
-int32_t sum(const int8_t* codes, int64_t count) {
-    int32_t total = 0;
-    for (int64_t k = 0; k < count; ++k) total += codes[k];
-    return total;
 }
 
 }  // namespace

@@ -118,10 +118,11 @@ def test_a_ternary_linear_differs_by_float_rounding_alone(backend):
             st.integers(-254, 254).map(lambda i: i / 2),  # ties
             st.sampled_from([0.0, 127.0, 1e-45, -1e-45, 3.4e38]),
         ),
-    )
+    ),
+    unit=st.sampled_from([1.0, 1e-44]),
 )
-def test_activations_are_quantized_as_the_quantizer_does(x):
-    x = torch.from_numpy(x)
+def test_activations_are_quantized_as_the_quantizer_does(x, unit):
+    x = torch.from_numpy(x) * unit
     codes, scale = quantize_activation(x)
     identity = TernaryWeight(torch.eye(x.shape[1], dtype=torch.int8), torch.ones(1, 1))
     for backend in backends():
