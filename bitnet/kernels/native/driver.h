@@ -12,10 +12,17 @@
 namespace bitnet {
 namespace {
 
-// Sixteen rows; the compiler splits them up where vectors are shorter.
-typedef int32_t Integers __attribute__((vector_size(64)));
-typedef float Floats __attribute__((vector_size(64)));
-constexpr int kVectors = kRows / kRowLanes;
+// Rows of a block as the processor's vectors hold them.
+#if defined(__AVX512F__)
+constexpr int kWidth = 16;
+#elif defined(__AVX2__)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+typedef int32_t Integers __attribute__((vector_size(kWidth * sizeof(int32_t))));
+typedef float Floats __attribute__((vector_size(kWidth * sizeof(float))));
+constexpr int kVectors = kRows / kWidth;
 
 inline Floats load(const float* from) {
     Floats value;
@@ -52,11 +59,11 @@ inline void write_result(const Matrix& m, const Tokens& x, int64_t start, int64_
         for (int v = 0; v < kVectors; ++v) value[v] = total[v] * x.scales[start + t];
         if (rows == kRows) {
             if (m.bias)
-                for (int v = 0; v < kVectors; ++v) value[v] += load(m.bias + row + v * kRowLanes);
+                for (int v = 0; v < kVectors; ++v) value[v] += load(m.bias + row + v * kWidth);
             __builtin_memcpy(out, value, sizeof value);
         } else {
             for (int64_t r = 0; r < rows; ++r) {
-                const float single = value[r / kRowLanes][r % kRowLanes];
+                const float single = value[r / kWidth][r % kWidth];
                 out[r] = m.bias ? single + m.bias[row + r] : single;
             }
         }
@@ -65,8 +72,8 @@ inline void write_result(const Matrix& m, const Tokens& x, int64_t start, int64_
 
 template <int T>
 void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
-    Integers sums[T * kVectors];
-    Floats total[T * kVectors] = {};
+    alignas(64) Integers sums[T * kVectors];
+    alignas(64) Floats total[T * kVectors] = {};
     const int64_t row = index * kRows;
     const int64_t rows = m.rows - row < kRows ? m.rows - row : kRows;
     const int8_t* codes = x.codes + start * m.steps * kStep;
@@ -87,7 +94,7 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
                 for (int v = 0; v < kVectors; ++v) {
                     // Digits exceed codes by one.
                     const Integers sum = sums[t * kVectors + v] - x.sums[(start + t) * m.groups + g];
-                    total[t * kVectors + v] += __builtin_convertvector(sum, Floats) * load(scale + v * kRowLanes);
+                    total[t * kVectors + v] += __builtin_convertvector(sum, Floats) * load(scale + v * kWidth);
                 }
             if (x.accumulators) copy_sums<T>(m, x, start, row, rows, p, g, reinterpret_cast<int32_t*>(sums));
         }

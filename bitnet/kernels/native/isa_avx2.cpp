@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernel.h"
+#include "sums256.h"
 
 namespace bitnet {
 namespace {
@@ -19,29 +20,28 @@ struct Digits {
     }
 };
 
-inline void store(int32_t* to, __m256i value);
-
 struct Sum {
     // Four bits hold at most 10, so a step adds at most 2 * 10 * 127: twelve steps stay below 2^15.
     static constexpr int64_t kSteps = 12;
     static constexpr int kTokens = 2;
-    __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-    __m256i part[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    typedef int16_t Shorts __attribute__((vector_size(32)));
+    Sums total[4] = {};
+    Shorts part[4] = {};
 
     void add(const Digits& d, __m256i x) {
-        for (int i = 0; i < 4; ++i) part[i] = _mm256_add_epi16(part[i], _mm256_maddubs_epi16(d.part[i], x));
+        for (int i = 0; i < 4; ++i) part[i] += Shorts(_mm256_maddubs_epi16(d.part[i], x));
     }
     void flush() {
         for (int i = 0; i < 4; ++i) {
-            total[i] = _mm256_add_epi32(total[i], _mm256_madd_epi16(part[i], _mm256_set1_epi16(1)));
-            part[i] = _mm256_setzero_si256();
+            total[i] += Sums(_mm256_madd_epi16(__m256i(part[i]), _mm256_set1_epi16(1)));
+            part[i] = Shorts{};
         }
     }
-    void store(int32_t* sums) const {
-        bitnet::store(sums, total[0]);
-        bitnet::store(sums + 16, _mm256_srai_epi32(_mm256_sub_epi32(total[1], total[0]), 2));
-        bitnet::store(sums + 32, total[2]);
-        bitnet::store(sums + 48, _mm256_srai_epi32(_mm256_sub_epi32(total[3], total[2]), 2));
+    void store(Sums* sums) const {
+        sums[0] = total[0];
+        sums[2] = difference(total[1], total[0]) >> 2;
+        sums[4] = total[2];
+        sums[6] = difference(total[3], total[2]) >> 2;
     }
 };
 

@@ -3,15 +3,16 @@
 #include <immintrin.h>
 
 #include "kernel.h"
+#include "sums256.h"
 
 namespace bitnet {
 namespace {
 
-inline __m256i dot(__m256i sum, __m256i digits, __m256i x) {
+inline Sums dot(Sums sum, __m256i digits, __m256i x) {
 #ifdef __AVXVNNI__
-    return _mm256_dpbusd_avx_epi32(sum, digits, x);
+    return Sums(_mm256_dpbusd_avx_epi32(__m256i(sum), digits, x));
 #else
-    return _mm256_dpbusd_epi32(sum, digits, x);
+    return Sums(_mm256_dpbusd_epi32(__m256i(sum), digits, x));
 #endif
 }
 
@@ -25,22 +26,18 @@ struct Digits {
     }
 };
 
-inline void store(int32_t* to, __m256i value);
-
 struct Sum {
     static constexpr int64_t kSteps = kMaxSteps;
-    static constexpr int kTokens = 2;
-    __m256i part[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    static constexpr int kTokens = 3;
+    Sums part[4] = {};
 
     void add(const Digits& d, __m256i x) {
         for (int i = 0; i < 4; ++i) part[i] = dot(part[i], d.part[i], x);
     }
     void flush() {}
-    void store(int32_t* sums) const {
-        bitnet::store(sums, part[0]);
-        bitnet::store(sums + 16, _mm256_srai_epi32(_mm256_sub_epi32(part[1], part[0]), 2));
-        bitnet::store(sums + 32, _mm256_srai_epi32(_mm256_sub_epi32(part[2], part[1]), 4));
-        bitnet::store(sums + 48, _mm256_srai_epi32(_mm256_sub_epi32(part[3], part[2]), 6));
+    void store(Sums* sums) const {
+        sums[0] = part[0];
+        for (int i = 1; i < 4; ++i) sums[2 * i] = difference(part[i], part[i - 1]) >> (2 * i);
     }
 };
 

@@ -1,8 +1,8 @@
 // What the compiled instruction sets have in common: plain structures and a table of functions.
 //
 // Every translation unit that is compiled with instruction-set flags of its own (isa_*.cpp) includes only this header,
-// driver.h and quantize.h, and no header of the standard library that defines inline functions: the linker keeps one copy of an
-// inline function, and it must not be one with instructions that the processor lacks.
+// driver.h and quantize.h, and no header of the standard library that defines inline functions: the linker keeps one
+// copy of an inline function, and it must not be one with instructions that the processor lacks.
 #pragma once
 
 #include <stdint.h>

@@ -18,22 +18,24 @@ inline __m256i broadcast(const int8_t* four) {
 template <int T, int Count, int V>
 inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
     Sum sum[Count][V];
-    while (steps > 0) {
+    do {
         const int64_t run = steps < Sum::kSteps ? steps : Sum::kSteps;
-        for (int64_t s = 0; s < run; ++s, w += kBlockBytes, x += kStep * T)
+        int64_t s = run;
+        do {
             for (int v = 0; v < V; ++v) {
                 const Digits digits(w + 32 * v);
                 for (int t = 0; t < Count; ++t) sum[t][v].add(digits, broadcast(x + kStep * t));
             }
+            w += kBlockBytes;
+            x += kStep * T;
+        } while (--s);
         for (int t = 0; t < Count; ++t)
             for (int v = 0; v < V; ++v) sum[t][v].flush();
         steps -= run;
-    }
+    } while (steps > 0);
     for (int t = 0; t < Count; ++t)
-        for (int v = 0; v < V; ++v) sum[t][v].store(sums + t * kRows + 8 * v);
+        for (int v = 0; v < V; ++v) sum[t][v].store(reinterpret_cast<Sums*>(sums + t * kRows + 8 * v));
 }
-
-inline void store(int32_t* to, __m256i value) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), value); }
 
 struct Micro {
     // At most Sum::kTokens tokens at a time, from token `First` on: what fits into 16 registers.
