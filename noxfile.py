@@ -123,7 +123,7 @@ def neon(session: nox.Session) -> None:
     session.run(
         compiler, *options, "-march=armv8.2-a+dotprod", "-c", f"{sources}/isa_neon.cpp", "-o", kernels, external=True
     )
-    portable = [f"{sources}/{name}.cpp" for name in ("weight", "memory", "isa_portable")]
+    portable = [f"{sources}/{name}.cpp" for name in ("weight", "memory", "repack", "isa_portable")]
     test = f"{ROOT}/tests/bitnet/kernels/native/compare.cpp"
     session.run(compiler, *options, "-static", "-DBITNET_NEON", test, *portable, kernels, "-o", program, external=True)
     session.run(emulator, "-cpu", "max", program, "neon-dotprod", external=True)

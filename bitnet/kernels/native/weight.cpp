@@ -7,52 +7,12 @@
 #include <system_error>
 #include <thread>
 
+#include "repack.h"
+
 namespace bitnet {
 namespace {
 
 constexpr size_t kLine = 64;
-
-// Digits of every byte, four ("2bit") or five ("base3") at a time; a byte that stands for no codes has digit 3.
-struct Tables {
-    uint8_t two_bit[256][4], base3[256][8];
-    Tables() {
-        for (int byte = 0; byte < 256; ++byte) {
-            for (int i = 0; i < 4; ++i) two_bit[byte][i] = static_cast<uint8_t>(byte >> (2 * i) & 3);
-            for (int i = 0, rest = byte; i < 5; ++i, rest /= 3) base3[byte][i] = byte < 243 ? rest % 3 : 3;
-        }
-    }
-};
-
-int per_byte(const std::string& codec) { return codec == "int8" ? 1 : codec == "2bit" ? 4 : 5; }
-
-int64_t row_bytes(const std::string& codec, int64_t width) { return (width + per_byte(codec) - 1) / per_byte(codec); }
-
-// Digits of one row, up to four more than there are weights.
-void read_row(const uint8_t* bytes, const std::string& codec, int64_t width, uint8_t* digits) {
-    static const Tables kTables;
-    const int count = per_byte(codec);
-    for (int64_t i = 0; i < row_bytes(codec, width); ++i, digits += count) {
-        if (count == 1) *digits = static_cast<uint8_t>(bytes[i] + 1);
-        if (count == 4) std::memcpy(digits, kTables.two_bit[bytes[i]], 4);
-        if (count == 5) std::memcpy(digits, kTables.base3[bytes[i]], 5);
-    }
-}
-
-bool all_valid(const uint8_t* digits, int64_t count) {
-    uint8_t largest = 0;
-    for (int64_t k = 0; k < count; ++k) largest = digits[k] > largest ? digits[k] : largest;
-    return largest <= 2;
-}
-
-// Whether groups are padded, so that a row cannot be taken as it lies.
-bool padded_groups(int64_t groups, int64_t group_size) { return groups > 1 && group_size % kStep; }
-
-// Scale groups of `from`, each to the start of its steps; what pads them is left as it is.
-template <class T>
-void spread(const T* from, int64_t width, int64_t group_size, int64_t group_steps, T* to) {
-    for (; width > 0; width -= group_size, from += group_size, to += group_steps * kStep)
-        std::memcpy(to, from, static_cast<size_t>(std::min(width, group_size)) * sizeof(T));
-}
 
 // Work that is worth a thread: starting and joining one takes tens of microseconds.
 constexpr int64_t kWorkPerThread = int64_t{1} << 24;
@@ -118,7 +78,7 @@ template <class Row>
 void Activations::fill(const Isa& isa, int64_t count, int64_t width, const Matrix& like, const Row& write_row) {
     reserve(count, like);
     const int64_t padded = like.steps * kStep;
-    const bool apart = padded_groups(like.groups, like.group_size);
+    const bool apart = padded_groups(like);
     for (int64_t start = 0, size; start < count; start += size) {
         size = tile_size(count, start);
         int8_t* tile = codes_.get() + start * padded;
@@ -164,35 +124,10 @@ Weight::Weight(int64_t rows, int64_t width, int64_t group_size, const Isa& isa)
     steps_ = (groups_ - 1) * group_steps_ + (last + kStep - 1) / kStep;
 }
 
-// Digits of row `r` as they lie in the layout; `row` has room for the last, partial byte of a packed row.
-void Weight::read(const uint8_t* packed, int64_t bytes, const std::string& codec, int64_t r, uint8_t* row) const {
-    std::vector<uint8_t> digits(static_cast<size_t>(width_) + 8);
-    std::memset(row, 1, static_cast<size_t>(steps_ * kStep));
-    if (r >= rows_) return;
-    read_row(packed + r * bytes, codec, width_, digits.data());
-    if (!all_valid(digits.data(), width_)) throw std::invalid_argument("a byte stands for no codes");
-    spread(digits.data(), width_, group_size_, group_steps_, row);
-}
-
 void Weight::add_plane(const uint8_t* packed, const std::string& codec, const float* scales, int64_t scale_rows) {
     auto digits = pooled(static_cast<size_t>(blocks_ * steps_) * kBlockBytes);
     auto placed = aligned<float>(static_cast<size_t>(blocks_ * groups_) * kRows);
-    const int64_t padded = steps_ * kStep, bytes = row_bytes(codec, width_);
-    std::vector<uint8_t> rows(static_cast<size_t>(4 * padded));
-    for (int64_t r = 0; r < blocks_ * kRows; r += r % kRowLanes == kRowLanes - 1 ? kRows - kRowLanes + 1 : 1) {
-        for (int p = 0; p < 4; ++p)
-            read(packed, bytes, codec, r + p * kRowLanes, &rows[static_cast<size_t>(p * padded)]);
-        uint8_t* out = digits.get() + r / kRows * steps_ * kBlockBytes + r % kRowLanes * kStep;
-        for (int64_t s = 0; s < steps_; ++s, out += kBlockBytes) {
-            uint32_t word = 0;
-            for (int p = 3; p >= 0; --p) {
-                uint32_t four;
-                std::memcpy(&four, &rows[static_cast<size_t>(p * padded + s * kStep)], sizeof four);
-                word = word << 2 | four;
-            }
-            std::memcpy(out, &word, sizeof word);
-        }
-    }
+    repack(packed, codec, matrix(), width_, digits.get());
     for (int64_t i = 0; i < blocks_ * groups_ * kRows; ++i) {
         const int64_t r = i / (groups_ * kRows) * kRows + i % kRows, g = i / kRows % groups_;
         placed[static_cast<size_t>(i)] = r < rows_ ? scales[(scale_rows == 1 ? 0 : r) * groups_ + g] : 0.0f;

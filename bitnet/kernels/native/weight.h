@@ -64,8 +64,6 @@ public:
     void multiply(const Tokens& tokens, int threads) const;
 
 private:
-    void read(const uint8_t* packed, int64_t bytes, const std::string& codec, int64_t r, uint8_t* row) const;
-
     int64_t rows_, width_, group_size_, blocks_, groups_, group_steps_, steps_;
     const Isa& isa_;
     std::vector<Plane> planes_;
