@@ -20,7 +20,7 @@ constexpr int kWidth = 8;
 #else
 constexpr int kWidth = 4;
 #endif
-typedef int32_t Integers __attribute__((vector_size(kWidth * sizeof(int32_t))));
+typedef int32_t Integers __attribute__((vector_size(kWidth * sizeof(int32_t)), may_alias));
 typedef float Floats __attribute__((vector_size(kWidth * sizeof(float))));
 constexpr int kVectors = kRows / kWidth;
 

@@ -13,7 +13,7 @@ inline __m512i broadcast(const int8_t* four) {
 }
 
 // Sums have the type that VPDPBUSD works on: of another, GCC keeps a second copy of each.
-typedef int32_t Sums __attribute__((vector_size(64)));
+typedef int32_t Sums __attribute__((vector_size(64), may_alias));
 typedef uint32_t Wrapping __attribute__((vector_size(64)));
 
 // Products with bits 0 to 2 i + 1 of every byte become sums.

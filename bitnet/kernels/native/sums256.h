@@ -6,7 +6,7 @@
 namespace bitnet {
 namespace {
 
-typedef int32_t Sums __attribute__((vector_size(32)));
+typedef int32_t Sums __attribute__((vector_size(32), may_alias));
 typedef uint32_t Wrapping __attribute__((vector_size(32)));
 
 inline Sums difference(Sums a, Sums b) { return Sums(Wrapping(a) - Wrapping(b)); }
