@@ -57,8 +57,9 @@ void Decoder::add_layer(const Layer& l) {
     require(fits(l.gate, shape_.intermediate, shape_.hidden) && fits(l.up, shape_.intermediate, shape_.hidden) &&
                 fits(l.down, shape_.hidden, shape_.intermediate),
             "a feed-forward weight of another shape than the configuration says");
-    require(l.query->groups() == l.key->groups() && l.query->groups() == l.value->groups() &&
-                l.gate->groups() == l.up->groups(),
+    // They share the quantized activations, whose padding follows from the groups.
+    const auto alike = [](const Weight* a, const Weight* b) { return a->matrix().group_size == b->matrix().group_size; };
+    require(alike(l.query, l.key) && alike(l.query, l.value) && alike(l.gate, l.up),
             "weights of one input with different scale groups");
     layers_.push_back(l);
     // Left uninitialised: the system gives memory to positions as they are reached.
