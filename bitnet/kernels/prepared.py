@@ -95,6 +95,8 @@ class PreparedWeight:
         """The same from unpacked codes; raises as the constructor does."""
         if not planes:
             raise BitnetError("a layer without a ternary plane cannot be prepared; pass at least one.")
+        if len({(plane.codes.shape, plane.group_size) for plane in planes}) > 1:
+            raise BitnetError("the planes of a layer differ in shape or group size; pass planes of one shape.")
         packed = [PackedPlane(pack(plane.codes, "2bit"), "2bit", plane.scale) for plane in planes]
         width = planes[0].codes.shape[1]
         return cls(packed, width, planes[0].group_size, bias, backend=backend, threads=threads)
