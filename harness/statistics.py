@@ -80,6 +80,8 @@ def interleave(arms: Sequence[Arm], rounds: int, warmup: int = 1, seed: int = 0)
     times: dict[str, list[float]] = {arm.name: [] for arm in arms}
     collecting = gc.isenabled()
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what was there before need not be looked through after every round
     try:
         for _ in range(rounds):
             for arm in order.sample(list(arms), len(arms)):
@@ -88,6 +90,7 @@ def interleave(arms: Sequence[Arm], rounds: int, warmup: int = 1, seed: int = 0)
                 times[arm.name].append(time.perf_counter() - started)
             gc.collect()
     finally:
+        gc.unfreeze()
         if collecting:
             gc.enable()
     return times

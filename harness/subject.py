@@ -28,6 +28,13 @@ from harness.subject_records import PerplexityFigures as PerplexityFigures
 from harness.subject_records import QuantizedWeight as QuantizedWeight
 from harness.subject_records import TieRule as TieRule
 from harness.subject_records import WeightVariant as WeightVariant
+from harness.subject_speed import DecodesPacked as DecodesPacked
+from harness.subject_speed import GivenWeights as GivenWeights
+from harness.subject_speed import MultipliesTernary as MultipliesTernary
+from harness.subject_speed import PackedDecoder as PackedDecoder
+from harness.subject_speed import PreparedProduct as PreparedProduct
+from harness.subject_speed import StepsGreedily as StepsGreedily
+from harness.subject_speed import WritesPacked as WritesPacked
 
 if TYPE_CHECKING:
     from types import ModuleType

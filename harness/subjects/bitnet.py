@@ -28,8 +28,11 @@ from harness.subject import (
     Declaration,
     GateDecision,
     GateMeasurements,
+    GivenWeights,
     OptimizerRecipe,
+    PackedDecoder,
     PerplexityFigures,
+    PreparedProduct,
     QuantizedWeight,
     TieRule,
     WeightVariant,
@@ -137,6 +140,34 @@ class BitnetSubject:
     ) -> nn.Module:
         """A `TernaryLinear` on 2-bit codes."""
         return TernaryLinear.from_ternary(quantize_weight(weight, **_options(variant)), bias, codec="2bit")
+
+    # ----------------------------------------------------------------- speed
+
+    @property
+    def product_backends(self) -> tuple[str, ...]:
+        """`bitnet.kernels.backends`."""
+        from bitnet.kernels import backends
+
+        return tuple(backends())
+
+    def prepare_product(
+        self, planes: Sequence[QuantizedWeight], bias: Float[Tensor, " out"] | None = None, backend: str | None = None
+    ) -> PreparedProduct:
+        """`bitnet.kernels.PreparedWeight` on one thread."""
+        from bitnet.kernels import PreparedWeight
+
+        ternary = [TernaryWeight(plane.codes, plane.scale, plane.group_size) for plane in planes]
+        return PreparedWeight.from_ternary(ternary, bias, backend=backend)
+
+    def open_decoder(self, path: Path) -> PackedDecoder:
+        """`bitnet.runtime.Runtime.open` with its defaults: one thread, the best kernels."""
+        from bitnet.runtime import Runtime
+
+        return Runtime.open(path)
+
+    def write_packed(self, config: Mapping[str, JSON], weights: GivenWeights, out: Path) -> None:
+        """`bitnet.artifacts.save_packed` of a model that has weights only where they are stored as they are."""
+        write_packed(config, weights, out)
 
     # ----------------------------------------------------------------- configuration
 
@@ -295,6 +326,35 @@ class BitnetSubject:
 
         layers = {name: module.weight for name, module in model.named_modules() if isinstance(module, BitLinear)}
         return [layer.name for layer in gradient_flow(cast(Any, model), layers, tokens).failures]
+
+
+def write_packed(config: Mapping[str, JSON], weights: GivenWeights, out: Path) -> None:
+    """As `WritesPacked.write_packed`; the quantized layers stay on the meta device, only their codes exist."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from bitnet.architectures import layer_plan
+    from bitnet.artifacts import save_packed
+    from bitnet.compressed_model import CompressedModel
+
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**config))
+    settings = Phase4Config(embedding_dtype="int8", granularity="tensor").resolved(model.num_parameters())
+    plan = layer_plan(model)
+    layers: dict[str, BitLinear | TernaryLinear] = {}
+    for name, quantized, kind in ((decision.name, decision.quantized, decision.kind) for decision in plan):
+        module = model.get_submodule(name)
+        shape = tuple(module.weight.shape)
+        if quantized:
+            given = weights.ternary(name, shape)
+            layers[name] = TernaryLinear.from_ternary(TernaryWeight(given.codes, given.scale), codec="2bit")
+        else:
+            values = weights.vector(name, shape[0]) if kind == "norm" else weights.table(name, shape)
+            module.weight = torch.nn.Parameter(values, requires_grad=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"": 0}, unk_token="")))
+    out.mkdir(parents=True)
+    save_packed(CompressedModel(model, plan, settings, layers), tokenizer, out)
 
 
 def _report(result: Phase4Result) -> CompressionReport:

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness import subject as protocol
+from harness.opponents.weights import RandomWeights
 from harness.subject import GateMeasurements, QuantizedWeight, load_subject
 from harness.subjects.bitnet import BitnetSubject, _report, reference_model
 from harness.texts import PROSE, held_out_excerpt
@@ -32,6 +33,9 @@ CAPABILITIES = [
     protocol.FineTunes,
     protocol.HandsOver,
     protocol.RunsCommand,
+    protocol.MultipliesTernary,
+    protocol.DecodesPacked,
+    protocol.WritesPacked,
 ]
 SUBJECT = BitnetSubject()
 WEIGHT = torch.randn(6, 300, generator=torch.Generator().manual_seed(0))
@@ -195,3 +199,39 @@ def test_fine_tuning_gives_the_weights_of_the_last_step(outcome):
     name = "model.layers.0.mlp.up_proj.weight"
     weights = [before[name], dict(once.named_parameters())[name], dict(twice.named_parameters())[name]]
     assert all(not torch.equal(first, second) for first, second in itertools.combinations(weights, 2))
+
+
+def test_products_run_on_the_backend_that_is_asked_for():
+    codes = torch.randint(-1, 2, (5, 64), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    plane = QuantizedWeight(codes, torch.ones(1, 1))
+    x = torch.full((1, 64), 127.0)
+    for backend in SUBJECT.product_backends:
+        made = SUBJECT.prepare_product([plane, plane], torch.ones(5), backend)
+        assert isinstance(made, protocol.PreparedProduct)
+        assert made.backend == backend
+        assert torch.equal(made(x), 2 * x @ codes.T.float() + 1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_of_given_weights_is_packed_and_decoded(tmp_path, tied):
+    weights = RandomWeights()
+    config = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    config |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}
+    SUBJECT.write_packed(config | {"tie_word_embeddings": tied}, weights, tmp_path / "packed")
+    stored = SUBJECT.quantized_weights(tmp_path / "packed")
+    name = "model.layers.0.mlp.down_proj"
+    given = weights.ternary(name, (32, 48))
+    assert torch.equal(stored[name].codes, given.codes)
+    assert torch.equal(stored[name].scale, given.scale)
+    model, _ = SUBJECT.load_packed(tmp_path / "packed")
+    embedding = weights.table("model.embed_tokens", (40, 32))
+    torch.testing.assert_close(model.model.embed_tokens.weight, embedding, atol=0.02, rtol=0)
+    if not tied:
+        torch.testing.assert_close(model.lm_head.weight, weights.table("lm_head", (40, 32)), atol=0.02, rtol=0)
+    if SUBJECT.product_backends[0] == "torch":
+        pytest.skip("the decoder needs the compiled kernels")
+    decoder = SUBJECT.open_decoder(tmp_path / "packed")
+    assert isinstance(decoder, protocol.PackedDecoder)
+    with torch.no_grad():
+        theirs = model(torch.tensor([[3, 5, 7]])).logits[0]
+    torch.testing.assert_close(decoder.logits([3, 5, 7]), theirs, atol=1e-3, rtol=1e-3)

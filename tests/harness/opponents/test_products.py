@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from harness.opponents import OpponentAbsent, products
+from harness.opponents.products import DynamicInt8Product, FloatProduct, SubjectProduct, dense, torch_products
+from harness.subject import QuantizedWeight
+
+GENERATOR = torch.Generator().manual_seed(0)
+CODES = torch.randint(-1, 2, (24, 64), dtype=torch.int8, generator=GENERATOR)
+WEIGHTS = [QuantizedWeight(CODES, torch.tensor([[0.5]])), QuantizedWeight(-CODES, torch.tensor([[0.25]]))]
+X = torch.randn(3, 64, generator=GENERATOR)
+
+
+@pytest.mark.parametrize("product", torch_products(), ids=lambda product: product.name)
+def test_each_of_torch_computes_the_first_weights_product(product):
+    prepared = product.prepare(WEIGHTS, X, 3)
+    exact = X.double() @ dense(WEIGHTS[0]).double().T
+    assert (prepared.output().double() - exact).norm() < 0.05 * exact.norm()
+    prepared.run()
+
+
+def test_names_and_bits_are_those_of_the_format():
+    told = {product.name: product.bits for product in torch_products()}
+    assert told == {
+        "torch float32": 32.0,
+        "torch bfloat16": 16.0,
+        "torch int8 (fbgemm)": 8.0,
+        "torch int8 (onednn)": 8.0,
+    }
+
+
+def test_an_engine_that_torch_lacks_is_absent_in_words():
+    with pytest.raises(OpponentAbsent, match="no engine of that name"):
+        DynamicInt8Product("qnnpack2").prepare(WEIGHTS, X, 1)
+
+
+def test_quantizing_leaves_torchs_own_engine_as_it_was():
+    before = torch.backends.quantized.engine
+    DynamicInt8Product("onednn").prepare(WEIGHTS, X, 1)
+    assert torch.backends.quantized.engine == before
+
+
+def test_weights_are_taken_in_turn():
+    called = []
+    layers = [lambda x, name=name: called.append(name) for name in "ab"]
+    products.in_turn(layers, X, 5).run()
+    assert called == ["a", "b", "a", "b", "a"]
+
+
+def test_the_subject_prepares_each_weight_by_itself():
+    given = []
+
+    class Subject:
+        def prepare_product(self, planes, bias=None, backend=None):
+            given.append(planes)
+            return lambda x: x @ dense(planes[0]).T
+
+    prepared = SubjectProduct(Subject()).prepare(WEIGHTS, X, 2)
+    assert given == [[WEIGHTS[0]], [WEIGHTS[1]]]
+    assert torch.equal(prepared.output(), X @ dense(WEIGHTS[0]).T)
+
+
+def test_scale_groups_are_spread_over_their_inputs():
+    grouped = QuantizedWeight(torch.ones(1, 5, dtype=torch.int8), torch.tensor([[1.0, 2.0]]), 3)
+    assert dense(grouped).tolist() == [[1.0, 1.0, 1.0, 2.0, 2.0]]
+    assert FloatProduct(torch.float32).prepare([grouped], torch.ones(1, 5), 1).output().item() == 7.0
