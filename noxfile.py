@@ -80,11 +80,11 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure speed as ratios of interleaved arms, on every model: `nox -s bench [-- arguments of the audit]`."""
+    """Measure speed against every opponent, llama.cpp included: `nox -s bench [-- --out DIR]`; prints the targets."""
     install_project(session)
-    rows = ("1.1.inference-speedup", "2.inference-benchmark", "6.important.inference-benchmark")
-    only = [word for row in rows for word in ("--only", row)]
-    session.run("bitnet-audit", "run", "--profile", "full", *only, *session.posargs)
+    # Built for this very machine, once: pip keeps the wheel, nox the environment. Images are none of our business.
+    session.install("-c", str(CONSTRAINTS), *group("bench"), env={"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"})
+    session.run("bitnet-audit", "bench", "--out", str(REPORTS.parent / "bench"), *session.posargs)
 
 
 @nox.session(default=False)
@@ -127,13 +127,3 @@ def neon(session: nox.Session) -> None:
     test = f"{ROOT}/tests/bitnet/kernels/native/compare.cpp"
     session.run(compiler, *options, "-static", "-DBITNET_NEON", test, *portable, kernels, "-o", program, external=True)
     session.run(emulator, "-cpu", "max", program, "neon-dotprod", external=True)
-
-
-@nox.session(default=False)
-def speed(session: nox.Session) -> None:
-    """Time kernels and decoding against torch and transformers: `nox -s speed [-- --rounds N]`."""
-    install_project(session)
-    for name in ("kernels", "decoding"):
-        session.run(
-            "python", "-m", f"benchmarks.{name}", "--out", str(REPORTS / f"speed-{name}.json"), *session.posargs
-        )

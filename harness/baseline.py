@@ -41,7 +41,7 @@ def forensic_baseline(rulebook: Rulebook | None = None) -> Baseline:
     """The baseline, computed from the rulebook's rows (those added by this project left out)."""
     rulebook = rulebook or load_rulebook()
     facts = rulebook.baseline
-    rows = tuple(each for each in rulebook.criteria if each.category != "added")
+    rows = tuple(each for each in rulebook.criteria if each.baseline is not Status.GREY)
     return Baseline(
         title=facts.title,
         date=facts.date,

@@ -1,4 +1,4 @@
-"""The command line `bitnet-audit`: run, gate, diff, report. Bad input ends with one sentence and exit code 2."""
+"""The command line `bitnet-audit`: run, bench, gate, diff, report. Bad input ends with one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness import bench as benchmark
 from harness import render
 from harness import run as running
 from harness.criteria import load_rulebook
@@ -16,6 +17,7 @@ from harness.errors import AuditError
 from harness.files import write_text
 from harness.gate import check_file, load_thresholds
 from harness.render.console import print_scorecard
+from harness.render.targets import print_targets
 from harness.scorecard import SCORECARD_FILE, load
 
 Format = Literal["md", "html", "junit", "summary", "svg"]
@@ -57,6 +59,29 @@ def run(
     if directory == running.DEFAULT_OUT and not only:
         running.keep_in_history(scorecard)
     print_scorecard(scorecard, directory)
+    for problem in scorecard.problems:
+        typer.echo(f"incomplete: {problem}", err=True)
+    raise typer.Exit(0 if scorecard.complete else 1)
+
+
+@app.command()
+def bench(
+    subject: Annotated[str, typer.Option(help="A name, or path/to/file.py:factory.")] = "bitnet",
+    model: Annotated[list[str] | None, typer.Option(help="A model to measure with (default: smollm2-135m).")] = None,
+    out: Annotated[Path, typer.Option(help="Where the table, the times and the scorecard go.")] = benchmark.OUT,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.")] = 0,
+) -> None:
+    """Measure speed against every opponent that is installed, and print the table of targets; exit 0 if complete.
+
+    `nox -s bench` runs it where all of them are.
+
+    \b
+    Example:
+      bitnet-audit bench --out reports/bench
+    """
+    scorecard = benchmark.bench(subject, tuple(model or ()), out, seed)
+    print_targets(scorecard)
+    typer.echo(f"Reports: {out / benchmark.TABLE}, {out / benchmark.TIMES}, {out / 'scorecard.html'}")
     for problem in scorecard.problems:
         typer.echo(f"incomplete: {problem}", err=True)
     raise typer.Exit(0 if scorecard.complete else 1)

@@ -305,8 +305,9 @@ def parse(data: Any, source: str) -> Scorecard:
 def without_times(scorecard: Scorecard) -> dict[str, Any]:
     """A scorecard as JSON data without what clocks say, to be compared with that of another run with one seed.
 
-    TIME_FIELDS go, and so do the values and intervals of figures that are timings and the reasons of the rows that rest
-    on them. That these figures were measured, what they are held to and the statuses that they give stay.
+    TIME_FIELDS go, and so do the values and intervals of figures that are timings, the numbers of plots of them and the
+    reasons of the rows that rest on them. That these figures were measured, what they are held to and the statuses
+    that they give stay.
     """
     data = json.loads(to_json(scorecard))
     for holder in (data, *data["checks"]):
@@ -315,6 +316,7 @@ def without_times(scorecard: Scorecard) -> dict[str, Any]:
     for check in data["checks"]:
         for figure in check["figures"].values():
             _drop_timing(figure)
+        check["attachments"] = {name: _without_timing(each) for name, each in check["attachments"].items()}
     for row in data["criteria"]:
         if any(figure["timing"] for figure in row["figures"]):
             del row["reason"]
@@ -327,3 +329,10 @@ def without_times(scorecard: Scorecard) -> dict[str, Any]:
 def _drop_timing(figure: dict[str, Any]) -> None:
     if figure["timing"]:
         del figure["value"], figure["interval"]
+
+
+def _without_timing(attachment: Any) -> Any:
+    """An attachment without the numbers of a plot of timings."""
+    if not isinstance(attachment, dict) or not attachment.get("timing"):
+        return attachment
+    return {name: value for name, value in attachment.items() if name not in ("x", "y", "intervals", "limits")}

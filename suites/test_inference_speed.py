@@ -1,5 +1,9 @@
 """Inference speed: the packed artefact against the full-precision model, by a benchmark that is audited first.
 
+The packed artefact runs in the subject's own decoder where it has one, else in transformers as the subject reloads it.
+The full-precision model runs in transformers in float32 and in bfloat16 and, where it is installed, in llama.cpp in
+float16; the strongest of 16 bits counts: llama.cpp where it is present, else the faster one in transformers.
+
 All arms generate greedily, one token at a time with a key/value cache, and take turns in a new random order each round.
 Each runs on one thread: threads that wait for one another make times jump wherever something else is running.
 Two of them are run twice, so that equal arms are seen to come out equal, and one does its work twice over, so that a
@@ -9,6 +13,7 @@ known difference is seen at its size. Only then is the speed-up a measurement.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,29 +21,36 @@ from typing import Any, Final
 
 import pytest
 import torch
-from jaxtyping import Int64
-from torch import Tensor
+from transformers import AutoModelForCausalLM
 
+from harness import statistics
 from harness.evidence import Evidence
-from harness.statistics import Arm, Comparison, Interval, compare, ratio_interval
+from harness.opponents import OpponentAbsent, llama_cpp, require_llama_cpp
+from harness.opponents.decoders import SubjectArm, TextArm, TransformersArm
+from harness.opponents.gguf_files import write_float16
+from harness.statistics import Arm, Interval
+from harness.subject import DecodesPacked, Subject
 from harness.texts import PROSE
 from suites.fixtures_artifacts import Artifacts
 from suites.fixtures_models import ReferenceModel
 
 PROMPT_TOKENS: Final = 16
 NEW_TOKENS, ROUNDS = 8, 25
-FEW_NEW_TOKENS, FEW_ROUNDS = 2, 9
+FEW_NEW_TOKENS, FEW_ROUNDS = 4, 9
 """For models that take a second a token."""
+
+FULL: Final = "full precision"
+FULL_16: Final = "full precision, bfloat16"
+LLAMA_16: Final = "full precision, llama.cpp F16"
+PACKED: Final = "packed"
 
 CONTROL_CONFIDENCE: Final = 0.999
 """Equal arms miss 1 in one run of twenty by a 95 % interval, and in one of a thousand by this one."""
 TWICE: Final = (1.8, 2.2)
 """Where the interval of an arm that does its work twice over must reach: 2, or off by 10 % at the most."""
-NEAR_TIE: Final = 1e-3
+NEAR_TIE: Final = {FULL: 1e-3, PACKED: 1e-3, FULL_16: 2.0**-5, LLAMA_16: 2.0**-5}
 """A token counts as the likeliest one if its logit is this close to the highest, relative to the range of all logits:
-one pass and a cached one round differently."""
-
-Forward = Callable[..., Any]
+one pass and a cached one round differently, and arithmetic in 16 bits keeps 8 of them."""
 
 benchmark_rows = pytest.mark.criterion("2.inference-benchmark", "6.important.inference-benchmark")
 speed_rows = pytest.mark.criterion(
@@ -48,78 +60,109 @@ speed_rows = pytest.mark.criterion(
 
 @dataclass(frozen=True)
 class Contest:
-    """A model and its packed form, the prompt that both continue, and how long and how often."""
+    """The arms by name, what is absent and why, the prompt that all continue, and how long and how often."""
 
-    full_precision: Any
-    packed: Any
-    prompt: Int64[Tensor, "1 length"]
+    arms: Mapping[str, TextArm]
+    absent: str
+    prompt: tuple[int, ...]
     new_tokens: int
     rounds: int
 
-    def arm(self, name: str, model: Any, repeats: int = 1) -> Arm:
+    def arm(self, name: str, label: str = "", repeats: int = 1) -> Arm:
         """A competitor that continues the prompt so many times in a row."""
-        settings = {"tokens": f"{self.prompt.shape[1]} + {self.new_tokens}", "dtype": str(model.dtype), "batch": "1"}
-        return Arm(name, lambda: [greedy(model, self.prompt, self.new_tokens) for _ in range(repeats)], settings)
+        text = self.arms[name]
+        settings = {"arm": text.name, "tokens": f"{len(self.prompt)} + {self.new_tokens}", "batch": "1", "threads": "1"}
+        run = lambda: [text.greedy(self.prompt, self.new_tokens) for _ in range(repeats)]  # noqa: E731
+        return Arm(label or name, run, settings)
+
+    @property
+    def sixteen_bits(self) -> tuple[str, ...]:
+        """The arms that the strongest opponent is among."""
+        return (LLAMA_16,) if LLAMA_16 in self.arms else (FULL, FULL_16)
 
 
 @dataclass(frozen=True)
 class Timings:
     """One interleaved run; `seconds` are the raw times by arm."""
 
-    comparison: Comparison
     seconds: Mapping[str, list[float]]
 
-    def ratio(self, numerator: str, denominator: str, confidence: float) -> Interval:
+    def ratio(self, numerator: str, denominator: str, confidence: float = 0.95) -> Interval:
         """Median time of one arm over that of another, with its interval."""
-        return ratio_interval(self.seconds[numerator], self.seconds[denominator], confidence)
+        return statistics.ratio_interval(self.seconds[numerator], self.seconds[denominator], confidence)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One contest for each audited model; the quick profile holds the first one."""
+    """One contest for each audited model."""
     if "contest" in metafunc.fixturenames:
         audit: Any = metafunc.config.pluginmanager.get_plugin("bitnet-audit")
-        full = pytest.mark.profile("full")
-        params = [
-            pytest.param(name, id=Path(name).name, marks=[full] if index else [])
-            for index, name in enumerate(audit.models)
-        ]
+        params = [pytest.param(name, id=Path(name).name) for name in audit.models]
         metafunc.parametrize("contest", params, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def contest(
     request: pytest.FixtureRequest,
+    subject: Subject,
     load_reference: Callable[[str], ReferenceModel],
     compress_reference: Callable[[ReferenceModel], Artifacts],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Contest]:
-    """An audited model and its packed artefact as the subject reloads it."""
+    """An audited model and its packed artefact, each in every form that takes part."""
     reference = load_reference(request.param)
     artifacts = compress_reference(reference)
-    tokens = reference.tokenizer.encode(PROSE)[:PROMPT_TOKENS]
+    half = AutoModelForCausalLM.from_pretrained(reference.folder, dtype=torch.bfloat16).eval()
+    arms: dict[str, TextArm] = {
+        FULL: TransformersArm(reference.model, "transformers float32"),
+        FULL_16: TransformersArm(half, "transformers bfloat16"),
+        PACKED: packed_arm(subject, artifacts),
+    }
+    absent, llama = "", None
+    try:
+        arms[LLAMA_16] = llama = llama_arm(reference, tmp_path_factory.mktemp("gguf") / "f16.gguf")
+    except OpponentAbsent as reason:
+        absent = str(reason)
     yield Contest(
-        full_precision=reference.model,
-        packed=artifacts.packed,
-        prompt=torch.tensor([tokens]),
+        arms=arms,
+        absent=absent,
+        prompt=tuple(reference.tokenizer.encode(PROSE)[:PROMPT_TOKENS]),
         new_tokens=FEW_NEW_TOKENS if reference.large else NEW_TOKENS,
         rounds=FEW_ROUNDS if reference.large else ROUNDS,
     )
     artifacts.release()
+    if llama is not None:
+        llama.close()
+
+
+def packed_arm(subject: Subject, artifacts: Artifacts) -> TextArm:
+    """The packed artefact in the subject's own decoder, where it has one, else as it reloads it for transformers."""
+    if isinstance(subject, DecodesPacked):
+        decoder = subject.open_decoder(artifacts.outcome.packed)
+        return SubjectArm(decoder, f"the subject's decoder ({decoder.backend})")
+    return TransformersArm(artifacts.packed, "the subject's model in transformers")
+
+
+def llama_arm(reference: ReferenceModel, file: Path) -> llama_cpp.LlamaCppArm:
+    """The full-precision model in llama.cpp, in float16; raises OpponentAbsent where that is not possible."""
+    require_llama_cpp()
+    config = json.loads((reference.folder / "config.json").read_text(encoding="utf-8"))
+    if config["model_type"] != "llama":
+        raise OpponentAbsent(f"llama.cpp F16 is absent: no GGUF file is written for a {config['model_type']} model")
+    weight = lambda layer: reference.model.get_submodule(layer).weight.detach()  # noqa: E731
+    write_float16(config, weight, file)
+    return llama_cpp.LlamaCppArm(file, "llama.cpp F16")
 
 
 @pytest.fixture(scope="module")
 def timings(contest: Contest, seed: int) -> Timings:
     """The run, after what is timed has been seen to do its work."""
-    for model in (contest.full_precision, contest.packed):
-        assert_likeliest(model, contest)
-    candidates = [
-        contest.arm("packed", contest.packed),
-        contest.arm("packed (again)", contest.packed),
-        contest.arm("packed, twice", contest.packed, repeats=2),
-    ]
     with one_thread():
-        full_precision = contest.arm("full precision", contest.full_precision)
-        comparisons, seconds = compare(full_precision, candidates, rounds=contest.rounds, seed=seed)
-    return Timings(comparisons[0], seconds)
+        for name in contest.arms:
+            assert_likeliest(contest, name)
+        arms = [contest.arm(name, f"{name}{again}") for name in (FULL, PACKED) for again in ("", " (again)")]
+        arms += [contest.arm(name) for name in contest.arms if name not in (FULL, PACKED)]
+        arms.append(contest.arm(PACKED, f"{PACKED}, twice", repeats=2))
+        return Timings(statistics.interleave(arms, contest.rounds, seed=seed))
 
 
 @contextlib.contextmanager
@@ -134,14 +177,17 @@ def one_thread() -> Iterator[None]:
 
 
 @benchmark_rows
-@pytest.mark.parametrize("form", ["full_precision", "packed"])
+@pytest.mark.parametrize("form", [FULL, FULL_16, LLAMA_16, PACKED])
 def test_what_is_timed_is_the_models_own_continuation(contest: Contest, form: str) -> None:
     """Each generated token is the likeliest one after those before it, computed anew in one pass without a cache."""
-    assert_likeliest(getattr(contest, form), contest)
+    if form in contest.arms:  # an arm that is absent is not timed either, and the check of the speed-up names it
+        assert_likeliest(contest, form)
+    else:
+        assert contest.absent
 
 
 @benchmark_rows
-@pytest.mark.parametrize("arm", ["full precision", "packed"])
+@pytest.mark.parametrize("arm", [FULL, PACKED])
 def test_equal_arms_are_measured_as_equal(timings: Timings, arm: str, evidence: Evidence) -> None:
     """An A/A run: the interval of the ratio straddles 1."""
     control = timings.ratio(arm, f"{arm} (again)", CONTROL_CONFIDENCE)
@@ -152,7 +198,7 @@ def test_equal_arms_are_measured_as_equal(timings: Timings, arm: str, evidence: 
 @benchmark_rows
 def test_twice_the_work_is_measured_as_twice_the_time(timings: Timings, evidence: Evidence) -> None:
     """A difference of known size: the interval reaches 2 within 10 %, and is nowhere near 1."""
-    ratio = timings.ratio("packed, twice", "packed", CONTROL_CONFIDENCE)
+    ratio = timings.ratio(f"{PACKED}, twice", PACKED, CONTROL_CONFIDENCE)
     evidence.figure("twice_the_work", ratio.value, "x", interval=(ratio.low, ratio.high), timing=True)
     low, high = TWICE
     assert ratio.low <= high, "twice the work was measured as more than twice the time"
@@ -163,39 +209,32 @@ def test_twice_the_work_is_measured_as_twice_the_time(timings: Timings, evidence
 @speed_rows
 def test_speedup_over_full_precision(contest: Contest, timings: Timings, evidence: Evidence) -> None:
     """Measured, whatever its size; the criterion holds both ends of the 95 % interval to its target."""
-    speedup = timings.comparison.speedup
-    ends = (speedup.low, speedup.high)
-    evidence.figure("speedup", speedup.value, "x", interval=ends, timing=True)
-    evidence.figure("speedup_ci_low", speedup.low, "x", interval=ends, timing=True)
+    ratios = {name: timings.ratio(name, PACKED) for name in contest.arms if name != PACKED}
+    strongest = min(contest.sixteen_bits, key=lambda name: ratios[name].value)
+    for name, ratio in ratios.items():
+        evidence.figure(f"speedup over {name}", ratio.value, "x", interval=(ratio.low, ratio.high), timing=True)
+    speedup = ratios[strongest]
+    evidence.figure("speedup_ci_low", speedup.low, "x", interval=(speedup.low, speedup.high), timing=True)
     for name, seconds in timings.seconds.items():
         evidence.times(name, seconds)
-    for name, model in (("full precision", contest.full_precision), ("packed", contest.packed)):
-        settings = ", ".join(f"{key} {value}" for key, value in contest.arm(name, model).settings.items())
-        evidence.note(f"{name}: {settings}, one thread, {contest.rounds} rounds")
+    evidence.note(f"the strongest opponent of 16 bits: {', or if faster, '.join(reversed(contest.sixteen_bits))}")
+    for name in contest.arms:
+        settings = ", ".join(f"{key} {value}" for key, value in contest.arm(name).settings.items())
+        evidence.note(f"{name}: {settings}, {contest.rounds} rounds")
+    if contest.absent:
+        evidence.note(contest.absent)
     assert speedup.low <= speedup.value <= speedup.high
 
 
-@torch.no_grad()
-def greedy(model: Forward, prompt: Int64[Tensor, "1 length"], count: int) -> list[int]:
-    """The likeliest token, `count` times over, each from one forward pass on the one before it."""
-    tokens, cache, chosen = prompt, None, []
-    for _ in range(count):
-        output = model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        tokens = output.logits[:, -1:].argmax(-1)
-        chosen.append(int(tokens))
-    return chosen
-
-
-@torch.no_grad()
-def assert_likeliest(model: Forward, contest: Contest) -> None:
-    """What the timed function returns is what one pass over the whole text predicts."""
-    chosen = greedy(model, contest.prompt, contest.new_tokens)
+def assert_likeliest(contest: Contest, name: str) -> None:
+    """What an arm's timed function returns is what one pass over the whole text predicts."""
+    arm = contest.arms[name]
+    chosen = arm.greedy(contest.prompt, contest.new_tokens)
     assert len(chosen) == contest.new_tokens
-    text = torch.cat([contest.prompt, torch.tensor([chosen])], dim=1)
-    logits = model(input_ids=text, use_cache=False).logits[0, contest.prompt.shape[1] - 1 : -1].double()
+    text = [*contest.prompt, *chosen]
+    logits = arm.logits(text)[len(contest.prompt) - 1 : -1].double()
     highest, spread = logits.amax(-1), logits.amax(-1) - logits.amin(-1)
     assert torch.isfinite(logits).all(), "the logits are not finite"
     assert (spread > 0).all(), "the logits do not depend on the token"
-    gap = highest - logits.gather(-1, text[0, contest.prompt.shape[1] :, None])[:, 0]
-    assert (gap <= NEAR_TIE * spread).all(), "a generated token is not the likeliest one"
+    gap = highest - logits.gather(-1, torch.tensor(chosen)[:, None])[:, 0]
+    assert (gap <= NEAR_TIE[name] * spread).all(), "a generated token is not the likeliest one"

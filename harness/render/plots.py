@@ -6,8 +6,9 @@ An attachment of the evidence is a plot when it is a JSON object of this shape:
      "x_label": str, "y_label": str}
 
 `x` holds numbers (a line's abscissae) or strings (names, in the order to be drawn); every series has one value for each
-entry of `x`, null where nothing was measured. Optional keys: "x_scale" and "y_scale" ("linear" or "log"), and
-"limits" ({name: number}), horizontal lines for targets. The convention is checked here and nowhere else.
+entry of `x`, null where nothing was measured. Optional keys: "x_scale" and "y_scale" ("linear" or "log"), "limits"
+({name: number}), horizontal lines for targets, "intervals" ({series: [[low, high] | null, ...]}), drawn as whiskers,
+and "timing" (true: its numbers come from clocks). The convention is checked here and nowhere else.
 """
 
 import math
@@ -37,7 +38,7 @@ _SERIES = ("#3a0001", "#3a0002", "#3a0003", "#3a0004", "#3a0005", "#3a0006")
 _VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--line)", _PAPER: "var(--paper)"} | {
     colour: f"var(--series-{index})" for index, colour in enumerate(_SERIES, start=1)
 }
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")  # more than colours: these come again
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
 _WIDTH = 4.9  # inches: 353 units, so that text keeps its size on a phone
@@ -90,13 +91,24 @@ class PlotSpec(BaseModel):
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
     limits: dict[str, float] = Field(default_factory=dict)
+    intervals: dict[str, list[tuple[float, float] | None]] = Field(default_factory=dict)
+    timing: bool = False
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "PlotSpec":
         for series, values in self.y.items():
             if len(values) != len(self.x):
                 raise ValueError(f"series {series!r} has {len(values)} values for {len(self.x)} entries of x")
+        for series, ends in self.intervals.items():
+            if len(ends) != len(self.y.get(series, ())):
+                raise ValueError(f"the intervals of {series!r} are not one for each value of a series of that name")
         return self
+
+    def whiskers(self, series: str) -> list[tuple[float, float]]:
+        """How far each interval reaches below and above its value; NaN where there is none."""
+        ends = self.intervals.get(series, [None] * len(self.x))
+        pairs = zip(_clean(self.y[series]), ends, strict=True)
+        return [(math.nan, math.nan) if each is None else (value - each[0], each[1] - value) for value, each in pairs]
 
     @property
     def named(self) -> bool:
@@ -143,7 +155,9 @@ def parse_plot(attachment: object) -> PlotSpec:
 def plot_svg(spec: PlotSpec, prefix: str) -> str:
     """The plot as an `<svg>` element whose ids start with `prefix`, unique in the page that embeds it."""
     with matplotlib.style.context(_RC, after_reset=True):
-        figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
+        legend_rows = math.ceil((len(spec.y) + len(spec.limits)) / 2)
+        height = 3.0 + 0.2 * max(0, legend_rows - 2)  # a long legend takes nothing from the drawing
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot(xlabel=spec.x_label, ylabel=spec.y_label)
         (_draw_bars if spec.plot == "bar" else _draw_lines)(axes, spec)
         for name, value in spec.limits.items():
@@ -168,13 +182,14 @@ def _clean(values: Sequence[Number]) -> list[float]:
 
 
 def _draw_lines(axes: Axes, spec: PlotSpec) -> None:
-    positions = list(range(len(spec.x))) if spec.named else spec.x
+    positions = [float(place) for place in (range(len(spec.x)) if spec.named else spec.x)]
     for index, (series, values) in enumerate(spec.y.items()):
         style = index % len(_SERIES)
-        marker = _MARKERS[style] if len(spec.x) <= 40 else None
+        marker = _MARKERS[index % len(_MARKERS)] if len(spec.x) <= 40 else None
         axes.plot(
             positions, _clean(values), color=_SERIES[style], linestyle=_DASHES[style], marker=marker, label=series
         )[0].set_markersize(max(7.5 - 2 * style, 3))
+        _draw_whiskers(axes, spec, series, positions)
     if spec.named:
         _name_ticks(axes, spec)
 
@@ -188,10 +203,17 @@ def _draw_bars(axes: Axes, spec: PlotSpec) -> None:
         bars = axes.bar(
             positions, _clean(values), width, color=_SERIES[style], hatch=_HATCHES[style], linewidth=0, label=series
         )
+        _draw_whiskers(axes, spec, series, positions)
         if len(spec.x) * len(spec.y) <= 10:
             labels = [short_number(value) for value in values]
             axes.bar_label(bars, labels=labels, padding=2, fontsize=8)
     _name_ticks(axes, spec)
+
+
+def _draw_whiskers(axes: Axes, spec: PlotSpec, series: str, positions: Sequence[float]) -> None:
+    if series in spec.intervals:
+        below, above = zip(*spec.whiskers(series), strict=True)
+        axes.errorbar(positions, _clean(spec.y[series]), (below, above), fmt="none", ecolor=_INK, elinewidth=1.2)
 
 
 def _name_ticks(axes: Axes, spec: PlotSpec) -> None:

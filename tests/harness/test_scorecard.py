@@ -244,3 +244,17 @@ def test_what_is_no_scorecard_file_is_refused(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(AuditError, match="has schema version None"):
         load(path)
+
+
+def test_numbers_of_plots_of_timings_are_left_out(rules: Rulebook) -> None:
+    plot = {"plot": "bar", "title": "Rates", "x": ["a"], "timing": True}
+
+    def compared(rate: float, timing: bool) -> dict[str, object]:
+        drawn = plot | {"y": {"rate": [rate]}, "timing": timing}
+        record = check("x", "1.a").model_copy(update={"attachments": {"rates": drawn, "table": [1, 2]}})
+        return without_times(build(run(record), rules))
+
+    assert compared(1.0, timing=True) == compared(2.0, timing=True)
+    assert compared(1.0, timing=False) != compared(2.0, timing=False)
+    (kept,) = compared(1.0, timing=True)["checks"]
+    assert kept["attachments"] == {"rates": {"plot": "bar", "title": "Rates", "timing": True}, "table": [1, 2]}

@@ -12,12 +12,13 @@ import pytest
 from transformers import LlamaForCausalLM
 
 import harness.statistics
-from harness.statistics import Interval, interleave
+from harness.statistics import Interval, interleave, ratio_interval
 from suites.small_models import save_random_llama
 from tests.suites.audits import Audit, audit, audit_defect, checks_in
 from tests.suites.folder_subjects import SpeedSubject
 
 SUITE = "test_inference_speed.py"
+SPEEDS = ("full precision", "full precision, bfloat16")
 OUTPUTS = "test_what_is_timed_is_the_models_own_continuation"
 EQUAL = "test_equal_arms_are_measured_as_equal"
 TWICE = "test_twice_the_work_is_measured_as_twice_the_time"
@@ -66,6 +67,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_random_llama(tmp_path_factory.mktemp("models") / "random", layers=1)
 
 
+@pytest.fixture(autouse=True)
+def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.opponents.find_spec", lambda name: None)
+
+
 def run(folder: Path, model: Path, defect: str = "") -> Audit:
     return audit_defect(folder, SUITE, SpeedSubject, defect, [model])
 
@@ -76,6 +82,8 @@ def test_a_sound_benchmark_of_honest_models_passes(tmp_path: Path, model: Path) 
     (record,) = (each for each in done.records if SPEEDUP in each.nodeid)
     assert record.figures["speedup_ci_low"].interval == (1.0, 1.0)
     assert record.figures["speedup_ci_low"].timing
+    assert {f"speedup over {name}" for name in SPEEDS} < set(record.figures)
+    assert any("llama.cpp is absent" in note for note in record.notes)
     assert {len(series) for series in record.timings.values()} == {ROUNDS}
 
 
@@ -96,7 +104,9 @@ def test_a_model_that_does_not_do_the_work_is_not_timed(tmp_path: Path, model: P
 def test_a_biased_instrument_is_caught(
     tmp_path: Path, model: Path, instrument: Callable[[Times], Times], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.statistics, "interleave", lambda *words: instrument(interleave(*words)))
+    monkeypatch.setattr(
+        harness.statistics, "interleave", lambda *words, **options: instrument(interleave(*words, **options))
+    )
     done = run(tmp_path, model)
     assert done.red == INSTRUMENTS[instrument], done.messages()
 
@@ -104,8 +114,11 @@ def test_a_biased_instrument_is_caught(
 def test_a_speedup_without_an_interval_is_no_measurement(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = Interval(float("nan"), float("nan"), float("nan"))
-    monkeypatch.setattr(harness.statistics, "ratio_interval", lambda *words, **options: nothing)
+    def nothing(top: list[float], bottom: list[float], confidence: float) -> Interval:
+        measured = ratio_interval(top, bottom, confidence)
+        return Interval(float("nan"), float("nan"), float("nan")) if confidence == 0.95 else measured
+
+    monkeypatch.setattr(harness.statistics, "ratio_interval", nothing)
     done = run(tmp_path, model)
     assert done.red == {SPEEDUP}, done.messages()
 

@@ -129,3 +129,26 @@ def test_values_that_are_not_finite_count_as_gaps() -> None:
     spec = PlotSpec(plot="line", title="t", x=[1.0, 2.0], y={"a": [math.nan, math.inf]}, x_label="", y_label="")
     assert spec.gaps == 2
     assert "nan" not in plot_svg(spec, "p")
+
+
+def test_intervals_are_drawn_as_whiskers_and_those_that_are_missing_are_not() -> None:
+    bars = cards.BARS | {"x": ["a", "b"], "y": {"ratio": [2.0, 3.0]}}
+    plain = drawn(bars)
+    one = drawn(bars | {"intervals": {"ratio": [[1.5, 2.5], None]}})
+    both = drawn(bars | {"intervals": {"ratio": [[1.5, 2.5], [2.0, 4.0]]}})
+    assert len({plain, one, both}) == 3
+    spec = parse_plot(bars | {"intervals": {"ratio": [[1.5, 2.5], None]}})
+    assert spec.whiskers("ratio")[0] == (0.5, 0.5)
+    assert math.isnan(spec.whiskers("ratio")[1][0])
+
+
+def test_a_line_has_whiskers_too() -> None:
+    ends = [[400.0, 500.0], [200.0, 400.0], None, [50.0, 70.0]]
+    assert drawn(cards.CURVE | {"intervals": {"one plane": ends}}) != drawn(cards.CURVE)
+
+
+@pytest.mark.parametrize("intervals", [{"ratio": [[1.0, 2.0]]}, {"nobody": [None, None]}])
+def test_intervals_belong_to_the_values_of_a_series(intervals: dict[str, Any]) -> None:
+    bars = cards.BARS | {"x": ["a", "b"], "y": {"ratio": [2.0, 3.0]}, "intervals": intervals}
+    with pytest.raises(AuditError, match="the intervals of"):
+        parse_plot(bars)

@@ -74,4 +74,4 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("overall: measured 0.097")
+    assert done.stdout.splitlines()[-1].startswith("overall: measured 0.0896552")
