@@ -174,10 +174,8 @@ class BitnetSubject:
 
     @property
     def optimizer_recipe(self) -> OptimizerRecipe:
-        """The defaults of `MuGrokfast`; it does not clip the updates of query and key projections."""
-        return OptimizerRecipe(
-            momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=None
-        )
+        """The defaults of `MuGrokfast`."""
+        return OptimizerRecipe(momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=0.2)
 
     def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
         """`MuGrokfast.for_model`."""

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from harness.subject import Declaration, OptimizerRecipe, WeightVariant
 
-RECIPE = OptimizerRecipe(momentum=0.9, update_scale="original", betas=(0.8, 0.99), eps=1e-7, qk_clip=1.5)
+RECIPE = OptimizerRecipe(momentum=0.9, update_scale="original", betas=(0.8, 0.99), eps=1e-7, qk_clip=0.2)
 VARIANT = WeightVariant("sign", "tensor", None, None, "at_least", "absmean", second_moment=False)
 QUINTIC, CUBIC = (3.4445, -4.7750, 2.0315), (1.5, -0.5, 0.0)
 
@@ -85,7 +85,9 @@ class OwnOptimizer(Optimizer):
         if head is None or self.defect == "no clip":
             return update
         heads = update.reshape(-1, head * update.shape[1])
-        return (heads * (RECIPE.qk_clip / heads.norm(dim=1, keepdim=True)).clamp(max=1)).reshape(update.shape)
+        return (heads * (RECIPE.qk_clip / heads.square().mean(dim=1, keepdim=True).sqrt()).clamp(max=1)).reshape(
+            update.shape
+        )
 
     def adamw(self, gradient, state):
         (beta1, beta2), step = RECIPE.betas, state["step"]
