@@ -1,8 +1,9 @@
 """The two artefacts on disk: the packed ternary folder and the plain FP16 folder.
 
-The packed folder (format version 1) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
+The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
 which names the rule, the codec, every quantized layer and the SHA-256 of every other file. Tensors are named
-`<layer>.packed` (uint8 codes, rows byte-aligned), `<layer>.scale` (float32) and otherwise as in the original model;
+`<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
+W ~ the sum of scale * codes over the planes) and otherwise as in the original model;
 int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
 """
 
@@ -38,9 +39,9 @@ from bitnet.packed_manifest import (
     check_files,
     read_manifest,
 )
-from bitnet.packing import bytes_per_row, pack, unpack
-from bitnet.quantizer import TernaryWeight
+from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
 from bitnet.tables import decode_table, encode_table
+from bitnet.ternary import TernarySum
 
 
 def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> PackedManifest:
@@ -71,8 +72,8 @@ def packed_tensors(compressed: CompressedModel) -> dict[str, Tensor]:
         module = compressed.model.get_submodule(decision.name)
         if decision.quantized:
             ternary = compressed.layers[decision.name].ternary()
-            tensors[f"{decision.name}.packed"] = pack(ternary.codes, compressed.config.codec)
-            tensors[f"{decision.name}.scale"] = ternary.scale
+            tensors[f"{decision.name}.packed"] = pack_planes(ternary.codes, compressed.config.codec)
+            tensors[f"{decision.name}.scale"] = ternary.scale.to(getattr(torch, compressed.config.scale_dtype))
         for key, value in module.named_parameters(recurse=False):
             if decision.kind in TABLE_KINDS and key == "weight":
                 stored = encode_table(decision.name, value.detach(), compressed.config.embedding_dtype)
@@ -178,16 +179,18 @@ def _skeleton(directory: Path) -> PreTrainedModel:
 def _ternary_layer(record: LayerRecord, config: Phase4Config, tensors: _Tensors, bias: Tensor | None) -> TernaryLinear:
     """One layer from the file; `bias` is the skeleton's, present where the file must have one."""
     rows, width = record.shape
-    packed = tensors.take(f"{record.name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec)))
-    scale = tensors.take(f"{record.name}.scale", torch.float32, _scale_shape(record.shape, config))
+    shape = (record.planes, rows, bytes_per_row(width, record.codec))
+    packed = tensors.take(f"{record.name}.packed", torch.uint8, shape)
+    scale_shape = (record.planes, *_scale_shape(record.shape, config))
+    scale = tensors.take(f"{record.name}.scale", getattr(torch, config.scale_dtype), scale_shape).float()
     stored_bias = None if bias is None else tensors.take(f"{record.name}.bias", torch.float32, (rows,))
     group_size = config.group_size if config.granularity == "group" else None
     try:
-        codes = unpack(packed, record.codec, width)
+        codes = unpack_planes(packed, record.codec, width)
     except BitnetError as error:
         raise BitnetError(f"Layer '{record.name}' in {tensors.path}: {error}") from error
-    ternary = TernaryWeight(codes, scale, group_size)
-    return TernaryLinear.from_ternary(ternary, stored_bias, record.codec, config.activation_bits)
+    ternary = TernarySum(codes, scale, group_size)
+    return TernaryLinear.from_ternary(ternary, stored_bias, record.codec, config.activation_bits, config.scale_dtype)
 
 
 def _scale_shape(shape: tuple[int, int], config: Phase4Config) -> tuple[int, int]:
@@ -218,8 +221,12 @@ def _table(name: str, shape: tuple[int, ...], tensors: _Tensors, config: Phase4C
 
 def _layer_record(name: str, layer: BitLinear | TernaryLinear, config: Phase4Config) -> LayerRecord:
     ternary = layer.ternary()
-    rows, width = ternary.codes.shape
-    groups = (ternary.scale.shape[0], ternary.scale.shape[1])
+    planes, rows, width = ternary.codes.shape
     return LayerRecord(
-        name=name, shape=(rows, width), codec=config.codec, scale_shape=groups, zero_fraction=ternary.zero_fraction
+        name=name,
+        shape=(rows, width),
+        codec=config.codec,
+        planes=planes,
+        scale_shape=(planes, ternary.scale.shape[1], ternary.scale.shape[2]),
+        zero_fraction=ternary.zero_fraction,
     )

@@ -16,6 +16,8 @@ SizeClass = Literal["tiny", "small", "medium", "large"]
 Rule = Literal["threshold", "absmean", "optimal"]
 Granularity = Literal["tensor", "channel", "group"]
 Codec = Literal["int8", "2bit", "base3"]
+ScaleDtype = Literal["float16", "float32"]
+Compensation = Literal["none", "sequential"]
 
 
 class SizeSettings(NamedTuple):
@@ -84,12 +86,27 @@ class Phase4Config(BaseModel):
     """The weights that share one scale: a matrix, an output channel, or a group of its input features."""
     group_size: _Count = 128
     """Input features that share a scale; used by granularity "group" only."""
+    compensation: Compensation = "none"
+    """What makes up for the error of rounding: nothing, or, column by column, the weights that are rounded later.
+
+    With "sequential" scales and codes are fitted together, and `rule` has no say.
+    """
+    compensation_source: Literal["model", "text"] = "model"
+    """What compensation reads where no calibration_text is given: text that the model writes, or the default text."""
+    compensation_samples: _Count = 16
+    """Texts that compensation reads."""
+    compensation_tokens: Annotated[int, Field(ge=8)] = 384
+    """Tokens in each of them."""
     sparsity_threshold: _Fraction | None = None
     """tau, in units of mean|W|; None takes 0.05 to 0.20 by the model's size."""
     compression_target: Annotated[float, Field(ge=1.0)] | None = None
     """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
+    planes: Annotated[int, Field(ge=1, le=3)] = 1
+    """Ternary matrices that a weight is the sum of, each with scales of its own."""
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""
+    scale_dtype: ScaleDtype = "float16"
+    """How scales are stored; in float16 the FP16 model holds the very weights of the packed one."""
     embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
     """How the packed model stores embeddings and head."""
     activation_bits: Literal[8] | None = 8

@@ -6,13 +6,16 @@
 
 import datetime
 import shlex
+import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import atomic_directory
+from bitnet.checkpoint import atomic_directory, work_folder
+from bitnet.compensation_text import compensation_text
 from bitnet.compressed_model import CompressedModel, layer_plan
+from bitnet.compressor import compress
 from bitnet.config import Phase4Config
 from bitnet.delivery import deliver
 from bitnet.errors import BitnetError
@@ -46,6 +49,7 @@ def run_phase4(
         BitnetError: bad input, told in one sentence.
     """
     check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+    work = work_folder(out)
     with atomic_directory(out) as temporary, Stages(7, progress) as stages:
         with stages.stage("load and validate"):
             run = load(source, out, config)
@@ -53,16 +57,17 @@ def run_phase4(
             before = evaluate(run, run.loaded.model, advance)
         with stages.stage("calibrate") as advance:
             calibration = calibrate(run, advance)
-        with stages.stage("compress"):
-            trainable = CompressedModel.from_model(run.loaded.model, run.config, calibration.moments)
-            packed = trainable.packed()
+        with stages.stage("compress") as advance:
+            made = compress(run, calibration, work, advance)
         with stages.stage("evaluate after") as advance:
-            after = evaluate(run, packed.model, advance)
+            after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
-            recovery = recover_if_triggered(run, trainable, packed, calibration, before, after, advance)
-        del trainable, packed  # as large as the model itself
+            recovery = recover_if_triggered(run, made.trainable, made.packed, calibration, before, after, advance)
+        del made  # as large as the model itself
         with stages.stage("hand over") as advance:
-            return deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+            result = deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+    shutil.rmtree(work, ignore_errors=True)
+    return result
 
 
 def check_output(out: Path, force: bool, inputs: list[str | Path | None]) -> None:
@@ -133,7 +138,11 @@ def calibrate(run: Run, progress: Advance) -> Calibration:
         config.calibration_tokens,
         config.seed,
     )
-    report = CalibrationReport(run.calibration_text.source, config.calibration_samples, len(samples), samples.numel())
+    text = run.calibration_text
+    report = CalibrationReport(text.source, config.calibration_samples, len(samples), samples.numel())
+    if config.compensation == "sequential":
+        read = compensation_text(run.loaded, config, text.content, text.source, progress)
+        return Calibration(samples, None, report, read)
     moments = None
     if config.rule == "optimal":
         names = [decision.name for decision in layer_plan(run.loaded.model) if decision.quantized]

@@ -8,6 +8,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bitnet.calibration import CalibrationReport
+from bitnet.compensation_text import CompensationText
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.fine_tuner import RecoveryReport
@@ -49,11 +50,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Samples, and E[x_j^2] of every quantized layer's input for the rule that weighs by it."""
+    """Samples, E[x_j^2] of every quantized layer's input for the rule that weighs by it, what compensation reads."""
 
     samples: Int64[Tensor, "samples tokens"]
     moments: Mapping[str, Float32[Tensor, "in"]] | None
     report: CalibrationReport
+    compensation: CompensationText | None = None
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,20 @@ class PlanRow(Record):
     reason: str
 
 
+class CompensationRow(Record):
+    """What compensation read: `samples` texts of `tokens` tokens; the hash is of their int64 token numbers."""
+
+    source: str
+    samples: int
+    tokens: int
+    sha256: str
+
+
 class CalibrationRow(Record):
-    """What calibration used; `second_moments` is False for rules that weigh all input features alike."""
+    """What calibration used; `second_moments` is False for rules that weigh all input features alike.
+
+    `compensation` is None where there is none.
+    """
 
     text: TextRecord
     requested_samples: int
@@ -84,6 +96,7 @@ class CalibrationRow(Record):
     tokens: int
     shortfall: int
     second_moments: bool
+    compensation: CompensationRow | None = None
 
 
 class LayerRow(Record):
@@ -91,7 +104,8 @@ class LayerRow(Record):
 
     name: str
     shape: tuple[int, int]
-    scale_shape: tuple[int, int]
+    planes: int
+    scale_shape: tuple[int, int, int]
     zero_fraction: float
     bytes: int
     gradient_norm: float | None

@@ -78,14 +78,13 @@ class PackedLayers:
             found = "is not quantized" if record is None else f"is {list(record.shape)} instead of {list(shape)}"
             raise BitnetError(f"Layer '{name}' in {self._file.path} {found}: run this model through transformers.")
         rows, width = shape
-        plane = PackedPlane(
-            self._file.take(f"{name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec))),
-            record.codec,
-            self._file.take(f"{name}.scale", torch.float32, record.scale_shape),
-        )
+        shape_packed = (record.planes, rows, bytes_per_row(width, record.codec))
+        packed = self._file.take(f"{name}.packed", torch.uint8, shape_packed)
+        scale = self._file.take(f"{name}.scale", getattr(torch, self._settings.scale_dtype), record.scale_shape)
+        planes = [PackedPlane(p, record.codec, s) for p, s in zip(packed, scale.float(), strict=True)]
         group_size = self._settings.group_size if self._settings.granularity == "group" else None
         bias = self._file.take(f"{name}.bias", torch.float32, (rows,)) if f"{name}.bias" in self._file else None
         try:
-            return PreparedWeight([plane], width, group_size, bias, backend=self._backend)
+            return PreparedWeight(planes, width, group_size, bias, backend=self._backend)
         except BitnetError as error:
             raise BitnetError(f"Layer '{name}' in {self._file.path}: {error}") from error

@@ -10,7 +10,7 @@ import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
@@ -20,7 +20,8 @@ from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.config import SIZE_TABLE, Codec, Phase4Config, Rule, size_class
 from bitnet.packing import pack, unpack
 from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
-from bitnet.quantizer import TernaryWeight, quantize_activation, quantize_weight
+from bitnet.quantizer import quantize_activation, quantize_weight
+from bitnet.ternary import TernaryWeight
 from harness.subject import (
     JSON,
     CompressionOutcome,
@@ -282,10 +283,8 @@ class BitnetSubject:
         """Codes and scales of every ternary layer of a packed artefact."""
         from bitnet.artifacts import load_packed
 
-        ternary = {name: layer.ternary() for name, layer in load_packed(path)[0].layers.items()}
-        return {
-            name: QuantizedWeight(weight.codes, weight.scale, weight.group_size) for name, weight in ternary.items()
-        }
+        layers = load_packed(path)[0].layers
+        return {name: _quantized(layer) for name, layer in layers.items() if isinstance(layer, TernaryLinear)}
 
     def gradient_failures(self, model: nn.Module, tokens: Int64[Tensor, "batch length"]) -> Sequence[str]:
         """`bitnet.gradient_flow`, as stage 7 runs it on the artefact."""
@@ -309,6 +308,13 @@ def _report(result: Phase4Result) -> CompressionReport:
         perplexity_after=math.inf if after is None else after,
         gradient_failures=tuple(layer.name for layer in result.layers if layer.gradient_problem is not None),
     )
+
+
+def _quantized(layer: TernaryLinear) -> QuantizedWeight:
+    """The protocol's record of a stored weight, scales in the type that they are stored in."""
+    parts = zip(layer.ternary().codes, layer.scale, strict=True)
+    first, *others = (QuantizedWeight(codes, scale, layer.group_size) for codes, scale in parts)
+    return replace(first, further=tuple(others))
 
 
 def _options(variant: WeightVariant) -> dict[str, Any]:
