@@ -94,7 +94,7 @@ class Outcome:
         if not self.recovery.triggered:
             return []
         if done is None:
-            reason = "one calibration sample cannot be divided" if asked else "fine_tune_steps is 0"
+            reason = "no text is left to select weights by" if asked else "fine_tune_steps is 0"
             return [FallbackRow(step="recovery", used="none", reason=reason)]
         rows = []
         if done.planned_steps < asked:

@@ -19,13 +19,15 @@ from bitnet.compressor import compress
 from bitnet.config import Phase4Config
 from bitnet.delivery import deliver
 from bitnet.errors import BitnetError
-from bitnet.fine_tuner import hold_out, mean_loss, recover
+from bitnet.fine_tuner import mean_loss, recover
 from bitnet.handoff import phase3_manifest
 from bitnet.models import LoadedModel, check_weights, count_parameters, load_model
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
 from bitnet.progress import Advance, Stages
 from bitnet.quality import recovery_triggered
+from bitnet.recovery_checkpoint import Checkpoints
+from bitnet.recovery_data import recovery_key, selection_samples, training_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result
 from bitnet.text import heldout_text, read_text, training_text
 
@@ -62,7 +64,7 @@ def run_phase4(
         with stages.stage("evaluate after") as advance:
             after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
-            recovery = recover_if_triggered(run, made.trainable, made.packed, calibration, before, after, advance)
+            recovery = recover_if_triggered(run, made.trainable, made.packed, calibration, before, after, advance, work)
         del made  # as large as the model itself
         with stages.stage("hand over") as advance:
             result = deliver(run, calibration, before, after, recovery, temporary, stages, advance)
@@ -158,25 +160,32 @@ def recover_if_triggered(
     before: PerplexityResult,
     after: PerplexityResult,
     progress: Advance,
+    work: Path,
 ) -> Recovery:
     """Stage 6: fine-tune where perplexity rose by more than `fine_tune_trigger`, unless `fine_tune_steps` is 0.
 
-    A tenth of the calibration samples is kept from training to select the weights by; the evaluation text has no say.
+    Weights are selected by text that the full-precision model samples; the evaluation text has no say.
 
     Args:
         trainable: trained in place.
         packed: its packed form as it is now, which goes on where recovery does not run.
+        work: where a checkpoint is kept, from which the same run goes on if it is interrupted.
     """
     config = run.config
     triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
-    training, selection = hold_out(calibration.samples)
-    if not triggered or config.fine_tune_steps == 0 or not len(training):
+    if not triggered or config.fine_tune_steps == 0:
+        return Recovery(packed, triggered, None, None)
+    training = training_samples(run, calibration)
+    selection = selection_samples(run, training, calibration)
+    if not len(selection):
         return Recovery(packed, triggered, None, None)
 
     def loss() -> float:
         return mean_loss(trainable.packed().model, selection, config.batch_size)
 
-    report = recover(trainable, training, config, loss, progress)
+    key = recovery_key(trainable, training, selection)
+    checkpoints = Checkpoints(work / "recovery", key, config.checkpoint_steps)
+    report = recover(trainable, training, config, loss, progress, run.loaded.model, checkpoints)
     recovered = trainable.packed()
     return Recovery(recovered, triggered, evaluate(run, recovered.model), report)
 
