@@ -69,7 +69,7 @@ class OptimizerRecipe:
 
     `momentum` is that of the orthogonalised (Muon) update, whose scale for an [out, in] matrix is
     0.2 sqrt(max(out, in)) ("match_rms_adamw") or sqrt(max(1, out / in)) ("original"). `betas` and `eps` are AdamW's;
-    weight decay is off. `qk_clip` is the largest root mean square of the update of one head's rows of a query or
+    weight decay is decoupled. `qk_clip` is the largest root mean square of the update of one head's rows of a query or
     key projection (None: these updates are not clipped).
     """
 

@@ -6,6 +6,7 @@ called: transformers takes seconds to load, and the checks of weights, packing a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
@@ -71,6 +72,10 @@ def _variant(rule: Rule, granularity: str) -> WeightVariant:
     )
 
 
+class _Stopped(Exception):  # noqa: N818 - nothing has gone wrong
+    """Fine-tuning is to end here, as if it had been killed."""
+
+
 class BitnetSubject:
     """Every capability of the protocol, on `bitnet`'s public functions alone."""
 
@@ -85,6 +90,7 @@ class BitnetSubject:
         scale_convention="multiply",
         activation_range=(-127, 127),
         source_root=Path(bitnet.__file__).parent,
+        audit_settings={"recovery_recipe": "audit"},
     )
 
     @property
@@ -178,11 +184,11 @@ class BitnetSubject:
         """The defaults of `MuGrokfast`."""
         return OptimizerRecipe(momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=0.2)
 
-    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
+    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float, weight_decay: float = 0.0) -> Optimizer:
         """`MuGrokfast.for_model`."""
         from bitnet.mugrokfast import MuGrokfast
 
-        return MuGrokfast.for_model(model, lr=lr, grokfast_alpha=alpha, grokfast_lambda=lam)
+        return MuGrokfast.for_model(model, lr=lr, grokfast_alpha=alpha, grokfast_lambda=lam, weight_decay=weight_decay)
 
     def fine_tune(
         self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, warmup_steps: int, lr: float
@@ -196,6 +202,33 @@ class BitnetSubject:
         recover(compressed, samples, config, lambda: float(next(falling)))
         model: nn.Module = compressed.model
         return model
+
+    def fine_tune_resumably(
+        self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, folder: Path, stop_after: int | None
+    ) -> nn.Module | None:
+        """`bitnet.fine_tuner.recover` with `Checkpoints`; it keeps the last step's weights."""
+        from bitnet.artifacts import load_trainable
+        from bitnet.fine_tuner import recover
+        from bitnet.recovery_checkpoint import Checkpoints
+
+        config = Phase4Config(
+            fine_tune_steps=steps, fine_tune_lr=1e-3, fine_tune_decay=0.5, fine_tune_dropout=True, fine_tune_budget=None
+        )
+        compressed, latest = load_trainable(packed), 0
+
+        def progress(done: int, planned: int) -> None:
+            nonlocal latest
+            latest = done
+            if done == stop_after and done < planned:
+                raise _Stopped
+
+        with contextlib.suppress(_Stopped):
+            recover(
+                compressed, samples, config, lambda: -float(latest), progress, None, Checkpoints(folder, "audit", 3)
+            )
+            model: nn.Module = compressed.model
+            return model
+        return None
 
     @property
     def manifest_files(self) -> tuple[str, str]:

@@ -30,6 +30,7 @@ CAPABILITIES = [
     protocol.DecidesGates,
     protocol.Optimizes,
     protocol.FineTunes,
+    protocol.ResumesFineTuning,
     protocol.HandsOver,
     protocol.RunsCommand,
 ]
