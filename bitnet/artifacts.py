@@ -3,8 +3,8 @@
 The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
 which names the rule, the codec, every quantized layer and the SHA-256 of every other file. Tensors are named
 `<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
-W ~ the sum of scale * codes over the planes) and otherwise as in the original model;
-int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
+W ~ the sum of scale * codes over the planes) and otherwise as in the original model. Projections that were kept are
+float16; int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bitnet.architectures import LayerDecision, layer_plan
+from bitnet.architectures import LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.checkpoint import digest_file, write_json
-from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix, replace_modules
+from bitnet.compressed_model import TABLE_KINDS, CompressedModel, is_kept, matrix, replace_modules
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError, first_line
 from bitnet.huggingface import quiet
@@ -40,7 +40,7 @@ from bitnet.packed_manifest import (
     read_manifest,
 )
 from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
-from bitnet.tables import decode_table, encode_table
+from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.ternary import TernarySum
 
 
@@ -56,6 +56,7 @@ def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase,
         model_type=compressed.model.config.model_type,
         quantization=Quantization(**{name: getattr(config, name) for name in Quantization.model_fields}),
         layers=tuple(_layer_record(name, layer, config) for name, layer in compressed.layers.items()),
+        kept=tuple(decision.name for decision in compressed.plan if is_kept(decision)),
         files={
             path.name: FileRecord(sha256=digest_file(path), bytes=path.stat().st_size)
             for path in sorted(directory.iterdir())
@@ -78,6 +79,8 @@ def packed_tensors(compressed: CompressedModel) -> dict[str, Tensor]:
             if decision.kind in TABLE_KINDS and key == "weight":
                 stored = encode_table(decision.name, value.detach(), compressed.config.embedding_dtype)
                 tensors.update({f"{decision.name}.{part}": tensor for part, tensor in stored.items()})
+            elif is_kept(decision) and key == "weight":
+                tensors[f"{decision.name}.{key}"] = to_float16(f"{decision.name}.{key}", value.detach())
             elif not decision.quantized:
                 tensors[f"{decision.name}.{key}"] = value.detach()
         if decision.quantized and (bias := compressed.layers[decision.name].bias) is not None:
@@ -96,7 +99,7 @@ def load_packed(directory: Path) -> tuple[CompressedModel, PreTrainedTokenizerBa
     check_files(directory, manifest)
     tensors = _Tensors(directory / TENSORS)
     model = _skeleton(directory)
-    plan = layer_plan(model)
+    plan = keeping(layer_plan(model), manifest.kept)
     shapes = {d.name: tuple(matrix(model.get_submodule(d.name)).shape) for d in plan if d.quantized}
     if shapes != {layer.name: layer.shape for layer in manifest.layers}:
         raise BitnetError(f"The layers listed in {directory / MANIFEST} are not those of its config.json.")
@@ -207,6 +210,8 @@ def _restore(decision: LayerDecision, module: nn.Module, tensors: _Tensors, conf
         name = f"{decision.name}.{key}"
         if decision.kind in TABLE_KINDS and key == "weight":
             parameter.data = _table(decision.name, shape, tensors, config)
+        elif is_kept(decision) and key == "weight":
+            parameter.data = tensors.take(name, torch.float16, shape).float()
         else:
             parameter.data = tensors.take(name, torch.float32, shape)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bitnet.architectures import SUPPORTED, LayerDecision, layer_plan
+from bitnet.architectures import SUPPORTED, LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import ActivationBits, BitLinear, TernaryLinear
 from bitnet.config import Phase4Config, Rule
 from bitnet.errors import BitnetError
@@ -71,9 +71,10 @@ class CompressedModel:
 
         Args:
             config: resolved for this model.
-            weights: planes of every layer that `layer_plan` quantizes.
+            weights: planes of the layers that `layer_plan` quantizes; one that is missing is kept in half precision.
         """
         plan = layer_plan(model)
+        plan = keeping(plan, {decision.name for decision in _quantized(plan)} - weights.keys())
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for decision in _quantized(plan):
             bias = model.get_submodule(decision.name).bias
@@ -83,6 +84,10 @@ class CompressedModel:
             )
         made = cls(replace_modules(model, layers), plan, config, layers)
         made._round_tables(made.model)
+        for decision in plan:
+            if is_kept(decision):
+                kept = made.model.get_submodule(decision.name).weight
+                kept.data = to_float16(f"{decision.name}.weight", kept.data).float()
         made.model.requires_grad_(False).eval()
         return made
 
@@ -189,6 +194,11 @@ def latent_weight(ternary: TernaryWeight, rule: Rule) -> Float[Tensor, "out in"]
     occupied = torch.zeros(rows, groups, dtype=torch.float64).index_add_(1, index, support)
     sizes = torch.bincount(index, minlength=groups)
     return (weight * (sizes / occupied.clamp_min(1.0))[:, index]).float()
+
+
+def is_kept(decision: LayerDecision) -> bool:
+    """Whether a projection that would be quantized is stored in float16 instead."""
+    return not decision.quantized and decision.kind in ("linear", "conv1d")
 
 
 def _quantized(plan: tuple[LayerDecision, ...]) -> Iterator[LayerDecision]:

@@ -17,11 +17,18 @@ from bitnet.verify import weights_digest
 
 @dataclass(frozen=True)
 class Compression:
-    """A compressed model in both forms; `layers` holds what compensation measured, by name, None without it."""
+    """A compressed model; `layers` holds what compensation measured, by name, None without it.
 
-    trainable: CompressedModel
+    `by_rule` is the trainable form that a rule has given, None where the packed form came first.
+    """
+
     packed: CompressedModel
-    layers: Mapping[str, TernaryLayer] | None
+    layers: Mapping[str, TernaryLayer] | None = None
+    by_rule: CompressedModel | None = None
+
+    def trainable(self) -> CompressedModel:
+        """The trainable form; it is made when it is asked for, as it is as large as the model."""
+        return self.by_rule or self.packed.latent()
 
 
 def compress(
@@ -31,12 +38,13 @@ def compress(
 
     Args:
         work: where layers that compensation has finished are kept, for the same run after an interruption.
-        planes: planes of each layer, with compensation; None takes `config.planes` for all.
+        planes: planes by layer, with compensation; layers that it does not name are kept in half precision. None takes
+            `config.planes` for all.
     """
     model, config = run.loaded.model, run.config
     if calibration.compensation is None:
         trainable = CompressedModel.from_model(model, config, calibration.moments)
-        return Compression(trainable, trainable.packed(), None)
+        return Compression(trainable.packed(), by_rule=trainable)
     names = [decision.name for decision in layer_plan(model) if decision.quantized]
     settings = Settings(
         planes=dict.fromkeys(names, config.planes) if planes is None else planes,
@@ -48,7 +56,7 @@ def compress(
     store = LayerStore(work / "layers", _run_key(run, tokens, settings))
     layers = ternarize(model, tokens, settings, store, lambda done, total, *_: progress(done, total))
     packed = CompressedModel.from_planes(model, config, {name: layer.weight for name, layer in layers.items()})
-    return Compression(packed.latent(), packed, layers)
+    return Compression(packed, layers)
 
 
 def _run_key(run: Run, tokens: torch.Tensor, settings: Settings) -> str:

@@ -87,7 +87,7 @@ class Outcome:
         if self.calibration.compensation is not None and self.calibration.compensation.reason is not None:
             read = self.calibration.compensation
             rows.append(FallbackRow(step="compensation_source", used=read.source, reason=str(read.reason)))
-        return (*rows, *self._recovery_fallbacks())
+        return (*rows, *self._recovery_fallbacks(), *self.recovery.fallbacks)
 
     def _recovery_fallbacks(self) -> list[FallbackRow]:
         asked, done = self.run.config.fine_tune_steps, self.recovery.report
@@ -155,6 +155,7 @@ class Outcome:
             verification=self.verification,
             success=self.success,
             fallbacks=self.fallbacks,
+            attempts=self.recovery.attempts,
             metrics=self.metrics(zero_fraction),
             phase=phase_summary(self.sizes, before, final, zero_fraction, method, self.success),
             stages=stages,

@@ -61,6 +61,8 @@ class PackedManifest(_Record):
     model_type: str
     quantization: Quantization
     layers: tuple[LayerRecord, ...]
+    kept: tuple[str, ...] = ()
+    """Projections inside the blocks that are stored in float16 instead."""
     files: dict[Annotated[str, Field(pattern=r"^[^/\\]+$")], FileRecord]
 
 

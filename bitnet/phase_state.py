@@ -15,7 +15,7 @@ from bitnet.fine_tuner import RecoveryReport
 from bitnet.handoff import Phase3Manifest
 from bitnet.models import LoadedModel
 from bitnet.perplexity import PerplexityResult
-from bitnet.result import FallbackRow, TextRecord
+from bitnet.result import AttemptRow, FallbackRow, TextRecord
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Recovery:
-    """The packed model that goes on; `figures` and `report` are None where recovery did not run."""
+    """The packed model that goes on; `figures` and `report` are None where recovery did not run.
+
+    `fallbacks` and `attempts` tell of the chain that followed, if it did.
+    """
 
     packed: CompressedModel
     triggered: bool
     figures: PerplexityResult | None
     report: RecoveryReport | None
+    fallbacks: tuple[FallbackRow, ...] = ()
+    attempts: tuple[AttemptRow, ...] = ()

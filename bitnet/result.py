@@ -178,6 +178,15 @@ class FallbackRow(Record):
     reason: str
 
 
+class AttemptRow(Record):
+    """One way that was tried, with the figures that it ended with; `layers_by_planes` is empty without compensation."""
+
+    name: str
+    token_perplexity: float | None
+    next_token_accuracy: float
+    layers_by_planes: dict[int, int]
+
+
 class VerificationRow(Record):
     """What a fresh process found when it reloaded the artefacts and computed the recorded logits again.
 
@@ -234,6 +243,7 @@ class Phase4Result(Record):
     verification: VerificationRow
     success: bool
     fallbacks: tuple[FallbackRow, ...]
+    attempts: tuple[AttemptRow, ...] = ()
     metrics: dict[str, float | int | bool]
     phase: dict[str, float | bool | str]
     stages: tuple[StageRow, ...]

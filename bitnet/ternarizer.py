@@ -52,11 +52,11 @@ def ternarize(
     store: LayerStore | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
 ) -> dict[str, TernaryLayer]:
-    """Ternary planes of every linear layer in the decoder blocks of `model`, which stays as it is.
+    """Ternary planes of linear layers in the decoder blocks of `model`, which stays as it is.
 
     Args:
         samples: calibration tokens, all of them read at once.
-        settings: planes of each layer, by name.
+        settings: planes by layer; layers that it does not name keep their weights.
         store: layers that an earlier, interrupted call has finished are taken from it, new ones are kept in it.
         progress: called with the layers done, the layers in all, the layer's name and its relative output error.
 
@@ -80,7 +80,7 @@ def ternarize(
             probes = {
                 id(module): _Probe(f"{prefix}.{index}.{name}", module, settings, shared, store, keep)
                 for name, module in block.named_modules()
-                if isinstance(module, nn.Linear | Conv1D)
+                if f"{prefix}.{index}.{name}" in settings.planes and isinstance(module, nn.Linear | Conv1D)
             }
             # deepcopy asks its memo first: the copy of a block has probes for its layers, and shares nothing else.
             output = copy.deepcopy(block, dict(probes))(*args, **kwargs)
