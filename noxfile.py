@@ -109,3 +109,12 @@ def speed(session: nox.Session) -> None:
         session.run(
             "python", "-m", f"benchmarks.{name}", "--out", str(REPORTS / f"speed-{name}.json"), *session.posargs
         )
+
+
+@nox.session(default=False)
+def ablation(session: nox.Session) -> None:
+    """Measure what each choice in compression and recovery is worth: `nox -s ablation [-- --quick --only TABLE]`."""
+    install_project(session)
+    folder = ROOT / "reports" / "ablation"
+    environment = {"OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "benchmarks.ablation", "--out", str(folder), *session.posargs, env=environment)
