@@ -140,8 +140,11 @@ class Phase4Config(BaseModel):
     """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
     planes: Annotated[int, Field(ge=1, le=3)] = 1
     """Ternary matrices that a weight is the sum of, each with scales of its own."""
-    bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] = 6.0
-    """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes."""
+    bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
+    """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
+
+    None adds none.
+    """
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which the fallback chain takes no further step; None switches it off."""
     codec: Codec = "2bit"

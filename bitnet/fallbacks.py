@@ -124,8 +124,11 @@ class Chain:
         if candidates is None:
             self._skip("more planes", "without compensation nothing is known of the layers' errors")
             return None
-        assert latest.made.layers is not None
         config, factor = latest.run.config, self._factor(latest, candidates)
+        if config.bits_budget is None:
+            self._skip("more planes", "bits_budget is null")
+            return None
+        assert latest.made.layers is not None
         weights = sum(layer.weight.codes[0].numel() for layer in latest.made.layers.values())
         allowed = AIM * math.log1p(config.max_accuracy_drop) / factor
         planes = assign_planes(candidates, allowed, config.bits_budget * weights)

@@ -553,3 +553,19 @@ def test_a_character_that_the_output_cannot_show_does_not_stop_the_program(folde
     outcome = program("generate", folder, "caf\u00e9", "--max-new-tokens", "4", env=environment)
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert outcome.stdout.startswith("caf?")
+
+
+def test_planes_and_minutes_are_settings_that_have_flags(monkeypatch, tmp_path):
+    given = []
+
+    def run(model, out, config, **_):
+        given.append(config)
+        raise BitnetError("enough seen")
+
+    monkeypatch.setattr("bitnet.phase_controller.run_phase4", run)
+    finished = bitnet("compress", "model", "--out", tmp_path / "out", "--planes", 2, "--max-minutes", 12.5)
+    assert finished.exit_code == 2
+    assert (given[0].planes, given[0].bits_budget, given[0].max_minutes) == (2, None, 12.5)
+    bitnet("compress", "model", "--out", tmp_path / "out", "--set", "planes=3")
+    assert (given[1].planes, given[1].bits_budget, given[1].max_minutes) == (3, 6.0, None)
+    assert bitnet("compress", "model", "--out", tmp_path / "out", "--planes", 4).exit_code == 2
