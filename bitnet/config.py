@@ -77,6 +77,13 @@ RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
 )
 
 
+#: How models above the class "tiny" are compressed where the user chose no rule: one ternary plane without compensation
+#: turns a pretrained model of that size into noise.
+COMPENSATED: Mapping[str, Any] = MappingProxyType({"compensation": "sequential", "codec": "base3"})
+#: Planes of these models: where the fallback chain may add some it starts lower, to end with fewer bits.
+PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
+
+
 def size_class(parameters: int) -> SizeClass:
     """Size class of a model with this many unique parameters (tied ones counted once).
 
@@ -236,6 +243,10 @@ class Phase4Config(BaseModel):
         if self.recovery_recipe == "measured":
             recipe = RECIPES[size_class(parameters)]
             values |= {name: value for name, value in recipe.items() if name not in self.model_fields_set}
+        if size_class(parameters) != "tiny" and not self.model_fields_set & {"rule", "sparsity_threshold"}:
+            planes = PLANES if self.max_minutes is None else PLANES_BEFORE_FALLBACKS
+            chosen = {**COMPENSATED, "planes": planes}
+            values |= {name: value for name, value in chosen.items() if name not in self.model_fields_set}
         for name in ("sparsity_threshold", "compression_target"):
             if values[name] is None:
                 values[name] = getattr(row, name)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitnet.checkpoint import digest_file, read_json
-from bitnet.config import Codec, Granularity, Rule, ScaleDtype
+from bitnet.config import Codec, Compensation, Granularity, Rule, ScaleDtype
 from bitnet.errors import BitnetError, first_complaint
 from bitnet.tables import TableDtype
 
@@ -23,6 +23,7 @@ class Quantization(_Record):
     """The settings of `Phase4Config` that the folder's content depends on."""
 
     rule: Rule
+    compensation: Compensation
     granularity: Granularity
     group_size: int
     sparsity_threshold: float

@@ -95,6 +95,16 @@ def test_resolving_never_overwrites_the_user() -> None:
     assert config.compression_target is None
 
 
+def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
+    resolved = Phase4Config().resolved(10**8)
+    assert (resolved.compensation, resolved.planes, resolved.codec) == ("sequential", 3, "base3")
+    assert Phase4Config(max_minutes=10.0).resolved(10**8).planes == 2
+    chosen = Phase4Config(planes=1, codec="2bit").resolved(10**8)
+    assert (chosen.compensation, chosen.planes, chosen.codec) == ("sequential", 1, "2bit")
+    for config in (Phase4Config(rule="absmean").resolved(10**8), Phase4Config().resolved(10**6)):
+        assert (config.compensation, config.planes, config.codec) == ("none", 1, "2bit")
+
+
 def test_open_settings_of_recovery_come_from_the_recipe_of_the_size() -> None:
     for parameters in (10**6, 10**9):
         recipe = RECIPES[size_class(parameters)]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bitnet.artifacts import load_packed
+from bitnet.artifacts import load_packed, load_trainable
 from bitnet.checkpoint import work_folder
 from bitnet.errors import BitnetError
 from bitnet.packed_manifest import read_manifest
@@ -50,6 +50,7 @@ def test_compensation_goes_through_the_phase_on_the_models_own_text(folder, eval
     assert result.dual_output.equal == result.dual_output.weights
     assert result.dual_output.agreement >= 0.995
     assert {layer.planes for layer in result.layers} == {planes}
+    assert all(layer.scale is not None for layer in load_trainable(tmp_path / "out" / "packed").layers.values())
     assert not work_folder(tmp_path / "out").exists()
     assert len(list((tmp_path / "cache" / "written").iterdir())) == 1
     finish(folder, tmp_path / "again", **COMPENSATED, **evaluation, max_accuracy_drop=1.0, planes=planes)
