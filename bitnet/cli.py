@@ -92,6 +92,17 @@ RunnableArgument = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else.")]
+PlanesOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=3, help="Ternary matrices that a weight is the sum of; the fallback chain adds none."),
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Where a gate of quality is missed, try longer recovery, more planes and half precision for the "
+        "costliest layers; no such step starts after so many minutes."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -132,17 +143,8 @@ def compress(
             help="One setting, which goes before --config; repeatable. `bitnet settings` lists them.",
         ),
     ] = None,
-    planes: Annotated[
-        int | None,
-        typer.Option(min=1, max=3, help="Ternary matrices that a weight is the sum of; the fallback chain adds none."),
-    ] = None,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Where a gate of quality is missed, try longer recovery, more planes and half precision for the "
-            "costliest layers; no such step starts after so many minutes."
-        ),
-    ] = None,
+    planes: PlanesOption = None,
+    max_minutes: MinutesOption = None,
     as_json: JsonOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
