@@ -69,6 +69,7 @@ RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
                     "fine_tune_lr": 3e-4,
                     "fine_tune_tokens": 256,
                     "fine_tune_decay": 0.5,
+                    "fine_tune_dtype": "auto",
                     "grokfast_lambda": 0.0,
                 }
             ),
@@ -204,8 +205,8 @@ class Phase4Config(BaseModel):
     """Share of the steps, the last ones, over which the learning rate falls to 0."""
     fine_tune_dropout: bool = False
     """Whether the model's own dropout is on in recovery."""
-    fine_tune_dtype: Literal["float32", "bfloat16"] = "float32"
-    """What recovery computes in; bfloat16 is faster on large models where the processor has instructions for it."""
+    fine_tune_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What recovery computes in; "auto" is bfloat16 where the processor has instructions for it."""
     fine_tune_patience: _Count | None = None
     """Evaluations without improvement that end recovery; None goes on, since gains come as the rate falls."""
     distillation: _Fraction = 0.0

@@ -138,6 +138,14 @@ def operations_per_step(model: nn.Module, hidden: NamedParameters, tokens: int, 
     return count
 
 
+def computes_in_bfloat16(config: Phase4Config) -> bool:
+    """Whether recovery runs under autocast to bfloat16, on this machine."""
+    if config.fine_tune_dtype != "auto":
+        return config.fine_tune_dtype == "bfloat16"
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
 def rate_factor(done: int, steps: int, warmup: int, decay: float) -> float:
     """What the learning rate is multiplied by after `done` of `steps` steps.
 
@@ -254,7 +262,7 @@ class _Tuner:
         return True
 
     def _loss(self, part: Int64[Tensor, "batch tokens"]) -> Tensor:
-        narrow = self.config.fine_tune_dtype == "bfloat16"
+        narrow = computes_in_bfloat16(self.config)
         with torch.autocast(part.device.type, torch.bfloat16, enabled=narrow):
             return self.objective(self.compressed.model, part)
 

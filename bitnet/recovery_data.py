@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bitnet.calibration import calibration_samples
 from bitnet.compressed_model import CompressedModel
+from bitnet.fine_tuner import computes_in_bfloat16
 from bitnet.perplexity import encode
 from bitnet.phase_state import Calibration, Run
 from bitnet.self_text import sample_sequences
@@ -53,7 +54,8 @@ def recovery_key(
     selection: Int64[Tensor, "samples tokens"],
 ) -> str:
     """A digest of everything that decides what recovery does: weights, settings, data and the version of torch."""
-    parts = [trainable.config.model_dump_json().encode(), torch.__version__.encode()]
+    settings = trainable.config.model_dump_json()
+    parts = [settings.encode(), torch.__version__.encode(), str(computes_in_bfloat16(trainable.config)).encode()]
     for tensor in (*trainable.model.state_dict().values(), training, selection):
         parts.append(_digest(tensor.detach()).encode())
     return hashlib.sha256(b"\n".join(parts)).hexdigest()

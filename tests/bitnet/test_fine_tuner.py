@@ -10,7 +10,7 @@ from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.distillation import divergence
 from bitnet.errors import BitnetError
-from bitnet.fine_tuner import mean_loss, operations_per_step, planned_steps, rate_factor, recover
+from bitnet.fine_tuner import computes_in_bfloat16, mean_loss, operations_per_step, planned_steps, rate_factor, recover
 from bitnet.mugrokfast import split_parameters
 from tests.bitnet.phase4 import trained_model
 from tests.bitnet.small_models import ARCHITECTURES, small_model
@@ -320,6 +320,20 @@ def test_training_may_run_in_bfloat16_on_weights_that_stay_float32():
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in narrow[0].model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "features", "narrow"),
+    [
+        ("float32", {"avx512_bf16": True}, False),
+        ("bfloat16", {}, True),
+        ("auto", {}, False),
+        ("auto", {"avx512_bf16": False, "amx_bf16": True}, True),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch, dtype, features, narrow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    assert computes_in_bfloat16(Phase4Config(fine_tune_dtype=dtype)) is narrow
 
 
 def test_patience_ends_a_training_that_brings_nothing():
