@@ -127,3 +127,12 @@ def neon(session: nox.Session) -> None:
     test = f"{ROOT}/tests/bitnet/kernels/native/compare.cpp"
     session.run(compiler, *options, "-static", "-DBITNET_NEON", test, *portable, kernels, "-o", program, external=True)
     session.run(emulator, "-cpu", "max", program, "neon-dotprod", external=True)
+
+
+@nox.session(default=False)
+def ablation(session: nox.Session) -> None:
+    """Measure what each choice in compression and recovery is worth: `nox -s ablation [-- --quick --only TABLE]`."""
+    install_project(session)
+    folder = ROOT / "reports" / "ablation"
+    environment = {"OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "bitnet.ablation", "--out", str(folder), *session.posargs, env=environment)

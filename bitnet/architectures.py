@@ -5,8 +5,8 @@ blocks is ternary; embeddings, head, norms and whatever stands outside the block
 rest on the position and the type of a module, never on words in its name (`post_attention_layernorm` is no attention).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -115,6 +115,12 @@ def _outside_blocks(
     raise BitnetError(
         f"Layer '{name}' is of type {type(module).__name__}, which no rule covers, so this model cannot be compressed."
     )
+
+
+def keeping(plan: tuple[LayerDecision, ...], names: Collection[str]) -> tuple[LayerDecision, ...]:
+    """The plan with some of its quantized layers kept in half precision."""
+    reason = "kept in half precision, as its error costs too much"
+    return tuple(replace(d, quantized=False, reason=reason) if d.name in names else d for d in plan)
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -1,9 +1,10 @@
 """The two artefacts on disk: the packed ternary folder and the plain FP16 folder.
 
-The packed folder (format version 1) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
+The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
 which names the rule, the codec, every quantized layer and the SHA-256 of every other file. Tensors are named
-`<layer>.packed` (uint8 codes, rows byte-aligned), `<layer>.scale` (float32) and otherwise as in the original model;
-int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
+`<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
+W ~ the sum of scale * codes over the planes) and otherwise as in the original model. Projections that were kept are
+float16; int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
 """
 
 from pathlib import Path
@@ -21,10 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bitnet.architectures import LayerDecision, layer_plan
+from bitnet.architectures import LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.checkpoint import digest_file, write_json
-from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix, replace_modules
+from bitnet.compressed_model import TABLE_KINDS, CompressedModel, is_kept, matrix, replace_modules
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError, first_line
 from bitnet.huggingface import quiet
@@ -38,9 +39,9 @@ from bitnet.packed_manifest import (
     check_files,
     read_manifest,
 )
-from bitnet.packing import bytes_per_row, pack, unpack
-from bitnet.quantizer import TernaryWeight
-from bitnet.tables import decode_table, encode_table
+from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
+from bitnet.tables import decode_table, encode_table, to_float16
+from bitnet.ternary import TernarySum
 
 
 def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> PackedManifest:
@@ -55,6 +56,7 @@ def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase,
         model_type=compressed.model.config.model_type,
         quantization=Quantization(**{name: getattr(config, name) for name in Quantization.model_fields}),
         layers=tuple(_layer_record(name, layer, config) for name, layer in compressed.layers.items()),
+        kept=tuple(decision.name for decision in compressed.plan if is_kept(decision)),
         files={
             path.name: FileRecord(sha256=digest_file(path), bytes=path.stat().st_size)
             for path in sorted(directory.iterdir())
@@ -71,12 +73,14 @@ def packed_tensors(compressed: CompressedModel) -> dict[str, Tensor]:
         module = compressed.model.get_submodule(decision.name)
         if decision.quantized:
             ternary = compressed.layers[decision.name].ternary()
-            tensors[f"{decision.name}.packed"] = pack(ternary.codes, compressed.config.codec)
-            tensors[f"{decision.name}.scale"] = ternary.scale
+            tensors[f"{decision.name}.packed"] = pack_planes(ternary.codes, compressed.config.codec)
+            tensors[f"{decision.name}.scale"] = ternary.scale.to(getattr(torch, compressed.config.scale_dtype))
         for key, value in module.named_parameters(recurse=False):
             if decision.kind in TABLE_KINDS and key == "weight":
                 stored = encode_table(decision.name, value.detach(), compressed.config.embedding_dtype)
                 tensors.update({f"{decision.name}.{part}": tensor for part, tensor in stored.items()})
+            elif is_kept(decision) and key == "weight":
+                tensors[f"{decision.name}.{key}"] = to_float16(f"{decision.name}.{key}", value.detach())
             elif not decision.quantized:
                 tensors[f"{decision.name}.{key}"] = value.detach()
         if decision.quantized and (bias := compressed.layers[decision.name].bias) is not None:
@@ -95,7 +99,7 @@ def load_packed(directory: Path) -> tuple[CompressedModel, PreTrainedTokenizerBa
     check_files(directory, manifest)
     tensors = _Tensors(directory / TENSORS)
     model = _skeleton(directory)
-    plan = layer_plan(model)
+    plan = keeping(layer_plan(model), manifest.kept)
     shapes = {d.name: tuple(matrix(model.get_submodule(d.name)).shape) for d in plan if d.quantized}
     if shapes != {layer.name: layer.shape for layer in manifest.layers}:
         raise BitnetError(f"The layers listed in {directory / MANIFEST} are not those of its config.json.")
@@ -178,16 +182,18 @@ def _skeleton(directory: Path) -> PreTrainedModel:
 def _ternary_layer(record: LayerRecord, config: Phase4Config, tensors: _Tensors, bias: Tensor | None) -> TernaryLinear:
     """One layer from the file; `bias` is the skeleton's, present where the file must have one."""
     rows, width = record.shape
-    packed = tensors.take(f"{record.name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec)))
-    scale = tensors.take(f"{record.name}.scale", torch.float32, _scale_shape(record.shape, config))
+    shape = (record.planes, rows, bytes_per_row(width, record.codec))
+    packed = tensors.take(f"{record.name}.packed", torch.uint8, shape)
+    scale_shape = (record.planes, *_scale_shape(record.shape, config))
+    scale = tensors.take(f"{record.name}.scale", getattr(torch, config.scale_dtype), scale_shape).float()
     stored_bias = None if bias is None else tensors.take(f"{record.name}.bias", torch.float32, (rows,))
     group_size = config.group_size if config.granularity == "group" else None
     try:
-        codes = unpack(packed, record.codec, width)
+        codes = unpack_planes(packed, record.codec, width)
     except BitnetError as error:
         raise BitnetError(f"Layer '{record.name}' in {tensors.path}: {error}") from error
-    ternary = TernaryWeight(codes, scale, group_size)
-    return TernaryLinear.from_ternary(ternary, stored_bias, record.codec, config.activation_bits)
+    ternary = TernarySum(codes, scale, group_size)
+    return TernaryLinear.from_ternary(ternary, stored_bias, record.codec, config.activation_bits, config.scale_dtype)
 
 
 def _scale_shape(shape: tuple[int, int], config: Phase4Config) -> tuple[int, int]:
@@ -204,6 +210,8 @@ def _restore(decision: LayerDecision, module: nn.Module, tensors: _Tensors, conf
         name = f"{decision.name}.{key}"
         if decision.kind in TABLE_KINDS and key == "weight":
             parameter.data = _table(decision.name, shape, tensors, config)
+        elif is_kept(decision) and key == "weight":
+            parameter.data = tensors.take(name, torch.float16, shape).float()
         else:
             parameter.data = tensors.take(name, torch.float32, shape)
 
@@ -218,8 +226,12 @@ def _table(name: str, shape: tuple[int, ...], tensors: _Tensors, config: Phase4C
 
 def _layer_record(name: str, layer: BitLinear | TernaryLinear, config: Phase4Config) -> LayerRecord:
     ternary = layer.ternary()
-    rows, width = ternary.codes.shape
-    groups = (ternary.scale.shape[0], ternary.scale.shape[1])
+    planes, rows, width = ternary.codes.shape
     return LayerRecord(
-        name=name, shape=(rows, width), codec=config.codec, scale_shape=groups, zero_fraction=ternary.zero_fraction
+        name=name,
+        shape=(rows, width),
+        codec=config.codec,
+        planes=planes,
+        scale_shape=(planes, ternary.scale.shape[1], ternary.scale.shape[2]),
+        zero_fraction=ternary.zero_fraction,
     )

@@ -16,10 +16,12 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bitnet.config import Codec, Granularity, Rule
+from bitnet.config import Codec, Granularity, Rule, ScaleDtype
 from bitnet.errors import BitnetError
-from bitnet.packing import bytes_per_row, pack, unpack
-from bitnet.quantizer import TernaryWeight, activation_ste, quantize_weight, weight_ste
+from bitnet.grid import nearest_codes
+from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
+from bitnet.quantizer import activation_ste, grid_ste, quantize_planes, weight_ste
+from bitnet.ternary import TernarySum, TernaryWeight, share_exponent
 
 ActivationBits = Literal[8] | None
 
@@ -27,11 +29,13 @@ ActivationBits = Literal[8] | None
 class BitLinear(nn.Module):
     """Linear layer that quantizes its latent float weight anew in every forward pass.
 
-    Gradients pass both quantizers unchanged. With `quantize` set to False it is a plain linear layer, as finite
-    differences need it.
+    By a rule, which finds codes and scales; or, given `scale`, to the nearest of the values that codes and these scales
+    make, in which case the scales are trained as well. Gradients pass both quantizers unchanged. With `quantize` set to
+    False it is a plain linear layer, as finite differences need it.
     """
 
     weight: nn.Parameter
+    scale: nn.Parameter | None
     second_moment: Float[Tensor, "in"] | None
 
     def __init__(
@@ -45,6 +49,9 @@ class BitLinear(nn.Module):
         tau: float = 0.05,
         activation_bits: ActivationBits = 8,
         second_moment: Float[Tensor, "in"] | None = None,
+        planes: int = 1,
+        scale_dtype: ScaleDtype = "float32",
+        scale: Float32[Tensor, "planes rows groups"] | None = None,
     ) -> None:
         """A layer over `weight` and `bias`: an `nn.Parameter` is shared, any other tensor is copied.
 
@@ -57,6 +64,9 @@ class BitLinear(nn.Module):
             tau: threshold in units of mean|W|.
             activation_bits: 8, or None for float activations.
             second_moment: E[x_j^2] of each input feature; kept in its own dtype when the layer is cast.
+            planes: ternary planes that the rule gives, see `quantize_planes`.
+            scale_dtype: what scales are rounded to.
+            scale: scales to begin with, which take the place of the rule and of `planes`.
 
         Raises:
             BitnetError: if the weight is no matrix; what else `quantize_weight` refuses shows at the first forward.
@@ -69,26 +79,43 @@ class BitLinear(nn.Module):
         self.bias = None if bias is None else _parameter(bias)
         self.out_features, self.in_features = weight.shape
         self.rule, self.granularity, self.group_size, self.tau = rule, granularity, group_size, tau
+        self.planes, self.scale_dtype = planes if scale is None else len(scale), scale_dtype
+        self.scale = None if scale is None else _parameter(scale)
         self.activation_bits = activation_bits
         self.quantize = True
+        #: How far the weight has gone from latent (0) to quantized (1), for training that quantizes step by step.
+        self.quantized_share = 1.0
         self.register_buffer("second_moment", second_moment)
 
-    def ternary(self) -> TernaryWeight:
+    @torch.no_grad()
+    def ternary(self) -> TernarySum:
         """Codes and scales of the latent weight as it is now.
 
         Raises:
-            BitnetError: if the latent weight holds NaN or infinity.
+            BitnetError: if the latent weight or a scale holds NaN or infinity.
         """
-        return quantize_weight(
-            self.weight, self.rule, self.granularity, self.group_size, self.tau, second_moment=self.second_moment
-        )
+        if self.scale is None:
+            options = (self.rule, self.granularity, self.group_size, self.tau, self.second_moment, self.scale_dtype)
+            return quantize_planes(self.weight, self.planes, *options)
+        if not bool(torch.isfinite(self.weight).all() and torch.isfinite(self.scale).all()):
+            raise BitnetError("a latent weight or scale is NaN or infinite; go back to an earlier state of the layer.")
+        group_size = self.group_size if self.granularity == "group" else None
+        scale = self.scale.detach().to(torch.float32, copy=True)
+        scale = scale if self.scale_dtype == "float32" else share_exponent(scale)
+        return TernarySum(nearest_codes(self.weight, scale, group_size), scale, group_size)
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """x W^T + bias in the dtype of x, with W and x quantized unless `quantize` is False."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if not self.quantize:
             return linear(x, self.weight.to(x.dtype), bias)
-        weight = weight_ste(self.weight, self.ternary(), x.dtype)
+        ternary = self.ternary()
+        if self.scale is None:
+            weight = weight_ste(self.weight, ternary, x.dtype)
+        else:
+            weight = grid_ste(self.weight, self.scale, ternary, x.dtype)
+        if self.quantized_share < 1.0:
+            weight = torch.lerp(self.weight.to(x.dtype), weight, self.quantized_share)
         return linear(activation_ste(x) if self.activation_bits else x, weight, bias)
 
     def extra_repr(self) -> str:
@@ -111,12 +138,13 @@ class BitLinear(nn.Module):
 class TernaryLinear(nn.Module):
     """Linear layer for inference on packed codes; no float weight is kept.
 
-    Buffers: `packed` uint8 [out, bytes], `scale` float32 (shapes as in `TernaryWeight`), `bias` [out] or None. They
-    keep their dtypes when the layer is cast. Freshly constructed they are zero, for `load_state_dict` to fill.
+    Buffers: `packed` uint8 [planes, out, bytes], `scale` float16 or float32 (shape as in `TernarySum`), `bias` [out] or
+    None. They keep their dtypes when the layer is cast. Freshly constructed they are zero, for `load_state_dict` to
+    fill.
     """
 
-    packed: UInt8[Tensor, "out bytes"]
-    scale: Float32[Tensor, "rows groups"]
+    packed: UInt8[Tensor, "planes out bytes"]
+    scale: Float[Tensor, "planes rows groups"]
     bias: Float[Tensor, "out"] | None
 
     def __init__(
@@ -129,6 +157,8 @@ class TernaryLinear(nn.Module):
         granularity: Granularity = "channel",
         group_size: int = 128,
         activation_bits: ActivationBits = 8,
+        planes: int = 1,
+        scale_dtype: ScaleDtype = "float32",
     ) -> None:
         super().__init__()
         _check_activation_bits(activation_bits)
@@ -137,46 +167,57 @@ class TernaryLinear(nn.Module):
         self.activation_bits = activation_bits
         groups = -(-in_features // group_size) if granularity == "group" else 1
         rows = 1 if granularity == "tensor" else out_features
-        self.register_buffer("packed", torch.zeros(out_features, bytes_per_row(in_features, codec), dtype=torch.uint8))
-        self.register_buffer("scale", torch.zeros(rows, groups))
+        columns = bytes_per_row(in_features, codec)
+        self.register_buffer("packed", torch.zeros(planes, out_features, columns, dtype=torch.uint8))
+        self.register_buffer("scale", torch.zeros(planes, rows, groups, dtype=getattr(torch, scale_dtype)))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     @classmethod
     def from_ternary(
         cls,
-        ternary: TernaryWeight,
+        ternary: TernaryWeight | TernarySum,
         bias: Float[Tensor, "out"] | None = None,
         codec: Codec = "2bit",
         activation_bits: ActivationBits = 8,
+        scale_dtype: ScaleDtype = "float32",
     ) -> "TernaryLinear":
-        """Layer that holds a packed copy of `ternary` and a copy of `bias`, on their device."""
-        out_features, in_features = ternary.codes.shape
-        granularity: Granularity = "channel" if len(ternary.scale) == out_features else "tensor"
+        """Layer that holds a packed copy of `ternary` and a copy of `bias`, on their device.
+
+        Raises:
+            BitnetError: a scale is beyond `scale_dtype`.
+        """
+        planes = TernarySum.of(ternary) if isinstance(ternary, TernaryWeight) else ternary
+        planes = planes.rounded(scale_dtype)
+        count, out_features, in_features = planes.codes.shape
+        granularity: Granularity = "channel" if planes.scale.shape[1] == out_features else "tensor"
         layer = cls(
             in_features,
             out_features,
             bias is not None,
             codec=codec,
-            granularity="group" if ternary.group_size else granularity,
-            group_size=ternary.group_size or in_features,
+            granularity="group" if planes.group_size else granularity,
+            group_size=planes.group_size or in_features,
             activation_bits=activation_bits,
+            planes=count,
+            scale_dtype=scale_dtype,
         )
-        layer.packed = pack(ternary.codes, codec)
-        layer.scale = ternary.scale.clone()
+        layer.packed = pack_planes(planes.codes, codec)
+        layer.scale = planes.scale.to(layer.scale.dtype, copy=True)
         layer.bias = None if bias is None else bias.detach().clone()
         return layer
 
-    def ternary(self) -> TernaryWeight:
+    def ternary(self) -> TernarySum:
         """The unpacked codes and the scales.
 
         Raises:
             BitnetError: if the packed bytes are not canonical.
         """
-        return TernaryWeight(unpack(self.packed, self.codec, self.in_features), self.scale, self.group_size)
+        codes = unpack_planes(self.packed, self.codec, self.in_features)
+        return TernarySum(codes, self.scale.float(), self.group_size)
 
     @property
     def weight(self) -> Float32[Tensor, "out in"]:
-        """scale * codes, computed anew on each access; writing into it changes nothing."""
+        """The sum of scale * codes, computed anew on each access; writing into it changes nothing."""
         return self.ternary().dequantize()
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
@@ -188,7 +229,7 @@ class TernaryLinear(nn.Module):
         """Shape and codec, for `repr`."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, codec={self.codec}, "
-            f"group_size={self.group_size}, activation_bits={self.activation_bits}"
+            f"planes={len(self.packed)}, group_size={self.group_size}, activation_bits={self.activation_bits}"
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TernaryLinear":

@@ -51,6 +51,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(target.parent)
 
 
+def work_folder(out: Path) -> Path:
+    """Where a run that is to fill `out` keeps what lets it go on after it was killed: a hidden folder beside it."""
+    target = out.resolve()
+    return target.with_name(f".{target.name}.work")
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits; `BitnetError` when it cannot be read."""
     try:

@@ -93,6 +93,17 @@ RunnableArgument = Annotated[
 ]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Processor cores to use at most.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else.")]
+PlanesOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=3, help="Ternary matrices that a weight is the sum of; the fallback chain adds none."),
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Where a gate of quality is missed, try longer recovery, more planes and half precision for the "
+        "costliest layers; no such step starts after so many minutes."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -134,6 +145,8 @@ def compress(
             help="One setting, which goes before --config; repeatable. `bitnet settings` lists them.",
         ),
     ] = None,
+    planes: PlanesOption = None,
+    max_minutes: MinutesOption = None,
     as_json: JsonOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
@@ -148,6 +161,7 @@ def compress(
     Examples:
       bitnet compress tiny --out out
       bitnet compress smollm2-135m --out out --set codec=base3 --set embedding_dtype=int8
+      bitnet compress smollm2-135m --out out --max-minutes 60
       bitnet compress ./my-model --out out --config phase4.yaml --json > result.json
 
     \b
@@ -158,7 +172,7 @@ def compress(
       130  interrupted; nothing was written
     """
     base = Phase4Config() if config is None else Phase4Config.from_yaml(config)
-    chosen = base.with_overrides(settings or [])
+    chosen = base.with_overrides([*(settings or []), *_flags(planes, max_minutes)])
     with _third_party_silence():
         from bitnet.phase_controller import run_phase4
         from bitnet.summary import print_result, verdict
@@ -172,6 +186,12 @@ def compress(
         if as_json or quiet:
             typer.echo(verdict(result)[0], err=True)
         raise typer.Exit(MISSED)
+
+
+def _flags(planes: int | None, max_minutes: float | None) -> list[str]:
+    """What the flags stand for, as settings: a number of planes that is asked for is what the budget pays for."""
+    flags = [] if planes is None else [f"planes={planes}", "bits_budget=null"]
+    return flags if max_minutes is None else [*flags, f"max_minutes={max_minutes}"]
 
 
 @app.command(name="eval")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bitnet.architectures import SUPPORTED, LayerDecision, layer_plan
+from bitnet.architectures import SUPPORTED, LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import ActivationBits, BitLinear, TernaryLinear
 from bitnet.config import Phase4Config, Rule
 from bitnet.errors import BitnetError
-from bitnet.quantizer import TernaryWeight
 from bitnet.tables import decode_table, encode_table, to_float16
+from bitnet.ternary import TernarySum, TernaryWeight
 
 __all__ = ["SUPPORTED", "CompressedModel", "LayerDecision", "latent_weight", "layer_plan", "replace_modules"]
 
@@ -63,15 +63,49 @@ class CompressedModel:
             layers[decision.name] = _bit_linear(weight, bias, config, moment)
         return cls(replace_modules(model, layers), plan, config, layers)
 
+    @classmethod
+    def from_planes(
+        cls, model: PreTrainedModel, config: Phase4Config, weights: Mapping[str, TernarySum]
+    ) -> "CompressedModel":
+        """The packed form of a full-precision model, which stays untouched, with ternary weights found elsewhere.
+
+        Args:
+            config: resolved for this model.
+            weights: planes of the layers that `layer_plan` quantizes; one that is missing is kept in half precision.
+        """
+        plan = layer_plan(model)
+        plan = keeping(plan, {decision.name for decision in _quantized(plan)} - weights.keys())
+        layers: dict[str, BitLinear | TernaryLinear] = {}
+        for decision in _quantized(plan):
+            bias = model.get_submodule(decision.name).bias
+            ternary = weights[decision.name]
+            layers[decision.name] = TernaryLinear.from_ternary(
+                ternary, bias, config.codec, config.activation_bits, config.scale_dtype
+            )
+        made = cls(replace_modules(model, layers), plan, config, layers)
+        made._round_tables(made.model)
+        for decision in plan:
+            if is_kept(decision):
+                kept = made.model.get_submodule(decision.name).weight
+                kept.data = to_float16(f"{decision.name}.weight", kept.data).float()
+        made.model.requires_grad_(False).eval()
+        return made
+
     def latent(self) -> "CompressedModel":
         """The trainable form of this model: latent weights that quantize to its codes and scales.
 
-        Codes are reproduced exactly, scales exactly under rule "optimal" and to float32 rounding under the others.
+        A single plane found by a rule is found by that rule again: codes are reproduced exactly, scales exactly under
+        rule "optimal" and to float32 rounding under the others. Everything else gets scales that are trained beside the
+        latent weights, and is reproduced exactly, though where two choices of codes have one value, by either.
         """
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for name, layer in self.layers.items():
-            weight = latent_weight(layer.ternary(), self.config.rule)
-            layers[name] = _bit_linear(weight, layer.bias, self.config, None)
+            ternary = layer.ternary()
+            if len(ternary.planes) == 1 and self.config.compensation == "none":
+                weight, scale = latent_weight(ternary.planes[0], self.config.rule), None
+            else:
+                weight, scale = ternary.dequantize(), ternary.scale
+            layers[name] = _bit_linear(weight, layer.bias, self.config, None, scale)
         return CompressedModel(replace_modules(self.model, layers), self.plan, self.config, layers)
 
     def packed(self) -> "CompressedModel":
@@ -79,7 +113,7 @@ class CompressedModel:
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for name, layer in self.layers.items():
             layers[name] = TernaryLinear.from_ternary(
-                layer.ternary(), layer.bias, self.config.codec, self.config.activation_bits
+                layer.ternary(), layer.bias, self.config.codec, self.config.activation_bits, self.config.scale_dtype
             )
         model = replace_modules(self.model, layers)
         self._round_tables(model)
@@ -109,7 +143,7 @@ class CompressedModel:
     def zero_fraction(self) -> float:
         """Share of zero codes over all quantized weights, in [0, 1]."""
         ternary = [layer.ternary() for layer in self.layers.values()]
-        zeros = sum(int((weight.codes == 0).sum()) for weight in ternary)
+        zeros = sum(int((weight.codes == 0).sum()) for weight in ternary)  # over all planes
         return zeros / sum(weight.codes.numel() for weight in ternary)
 
     @contextlib.contextmanager
@@ -162,6 +196,11 @@ def latent_weight(ternary: TernaryWeight, rule: Rule) -> Float[Tensor, "out in"]
     return (weight * (sizes / occupied.clamp_min(1.0))[:, index]).float()
 
 
+def is_kept(decision: LayerDecision) -> bool:
+    """Whether a projection that would be quantized is stored in float16 instead."""
+    return not decision.quantized and decision.kind in ("linear", "conv1d")
+
+
 def _quantized(plan: tuple[LayerDecision, ...]) -> Iterator[LayerDecision]:
     return (decision for decision in plan if decision.quantized)
 
@@ -179,8 +218,9 @@ def _bit_linear(
     bias: Float[Tensor, "out"] | None,
     config: Phase4Config,
     second_moment: Float32[Tensor, "in"] | None,
+    scale: Float32[Tensor, "planes rows groups"] | None = None,
 ) -> BitLinear:
-    """A layer with copies of `weight` and `bias`."""
+    """A layer with copies of `weight`, `bias` and `scale`."""
     assert config.sparsity_threshold is not None  # resolved
     return BitLinear(
         weight,
@@ -191,6 +231,9 @@ def _bit_linear(
         tau=config.sparsity_threshold,
         activation_bits=config.activation_bits,
         second_moment=second_moment,
+        planes=config.planes,
+        scale_dtype=config.scale_dtype,
+        scale=scale,
     )
 
 

@@ -16,6 +16,12 @@ SizeClass = Literal["tiny", "small", "medium", "large"]
 Rule = Literal["threshold", "absmean", "optimal"]
 Granularity = Literal["tensor", "channel", "group"]
 Codec = Literal["int8", "2bit", "base3"]
+ScaleDtype = Literal["float16", "float32"]
+Compensation = Literal["none", "sequential"]
+
+
+RecoveryMode = Literal["weights", "scales", "last_mile"]
+RecoveryRecipe = Literal["measured", "audit"]
 
 
 class SizeSettings(NamedTuple):
@@ -36,6 +42,47 @@ SIZE_TABLE: Mapping[SizeClass, SizeSettings] = MappingProxyType(
         "large": SizeSettings(0.20, 12.0, "maximum"),
     }
 )
+
+
+#: Settings of recovery by size class, as the ablation supports them; see the report of `nox -s ablation`. In it AdamW
+#: does better than Muon and Grokfast worse than none; above 50 million parameters Muon's Newton-Schulz steps would also
+#: cost more than everything else in a step.
+RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
+    {
+        "tiny": MappingProxyType(
+            {
+                "fine_tune_optimizer": "adamw",
+                "fine_tune_lr": 3e-3,
+                "fine_tune_steps": 250,
+                "fine_tune_tokens": 256,
+                "fine_tune_batch_size": 8,
+                "fine_tune_decay": 0.5,
+                "distillation": 0.5,
+                "grokfast_lambda": 0.0,
+            }
+        ),
+        **dict.fromkeys(
+            ("small", "medium", "large"),
+            MappingProxyType(
+                {
+                    "fine_tune_optimizer": "adamw",
+                    "fine_tune_lr": 3e-4,
+                    "fine_tune_tokens": 256,
+                    "fine_tune_decay": 0.5,
+                    "fine_tune_dtype": "auto",
+                    "grokfast_lambda": 0.0,
+                }
+            ),
+        ),
+    }
+)
+
+
+#: How models above the class "tiny" are compressed where the user chose no rule: one ternary plane without compensation
+#: turns a pretrained model of that size into noise.
+COMPENSATED: Mapping[str, Any] = MappingProxyType({"compensation": "sequential", "codec": "base3"})
+#: Planes of these models: where the fallback chain may add some it starts lower, to end with fewer bits.
+PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
 
 
 def size_class(parameters: int) -> SizeClass:
@@ -84,12 +131,34 @@ class Phase4Config(BaseModel):
     """The weights that share one scale: a matrix, an output channel, or a group of its input features."""
     group_size: _Count = 128
     """Input features that share a scale; used by granularity "group" only."""
+    compensation: Compensation = "none"
+    """What makes up for the error of rounding: nothing, or, column by column, the weights that are rounded later.
+
+    With "sequential" scales and codes are fitted together, and `rule` has no say.
+    """
+    compensation_source: Literal["model", "text"] = "model"
+    """What compensation reads where no calibration_text is given: text that the model writes, or the default text."""
+    compensation_samples: _Count = 16
+    """Texts that compensation reads."""
+    compensation_tokens: Annotated[int, Field(ge=8)] = 384
+    """Tokens in each of them."""
     sparsity_threshold: _Fraction | None = None
     """tau, in units of mean|W|; None takes 0.05 to 0.20 by the model's size."""
     compression_target: Annotated[float, Field(ge=1.0)] | None = None
     """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
+    planes: Annotated[int, Field(ge=1, le=3)] = 1
+    """Ternary matrices that a weight is the sum of, each with scales of its own."""
+    bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
+    """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
+
+    None adds none.
+    """
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = None
+    """Minutes after which the fallback chain takes no further step; None switches it off."""
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""
+    scale_dtype: ScaleDtype = "float16"
+    """How scales are stored; in float16 the FP16 model holds the very weights of the packed one."""
     embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
     """How the packed model stores embeddings and head."""
     activation_bits: Literal[8] | None = 8
@@ -114,14 +183,40 @@ class Phase4Config(BaseModel):
     """Largest relative perplexity increase, and relative drop of next-token accuracy, that passes."""
     fine_tune_trigger: Annotated[float, Field(ge=0.0)] = 0.05
     """Relative perplexity increase above which recovery starts."""
+    recovery_recipe: RecoveryRecipe = "measured"
+    """Where settings of recovery that are left open come from: `RECIPES`; "audit" keeps the audit's own parameters."""
     fine_tune_lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
     """Learning rate of recovery after the warm-up."""
+    fine_tune_optimizer: Literal["mugrokfast", "adamw"] = "mugrokfast"
+    """What updates the hidden matrices: Muon, or AdamW as for everything else; both see filtered gradients."""
+    fine_tune_mode: RecoveryMode = "weights"
+    """What recovery trains: everything, the scales alone, or all but the latent weights behind the codes."""
     grokfast_lambda: Annotated[float, Field(ge=0.0)] = 2.0
     """Weight of the slow part of the gradients that recovery adds to each gradient."""
     grokfast_alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
     """Decay of the moving average that holds the slow part."""
     fine_tune_steps: Annotated[int, Field(ge=0)] = 100
     """Upper bound on the steps of recovery; 0 switches it off."""
+    fine_tune_tokens: Annotated[int, Field(ge=2)] = 128
+    """Tokens in each sample that recovery trains on; a text that is shorter gives the samples of calibration."""
+    fine_tune_batch_size: _Count = 4
+    """Samples in each step of recovery; gradients are accumulated over batches of `batch_size`."""
+    fine_tune_decay: _Fraction = 0.0
+    """Share of the steps, the last ones, over which the learning rate falls to 0."""
+    fine_tune_dropout: bool = False
+    """Whether the model's own dropout is on in recovery."""
+    fine_tune_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What recovery computes in; "auto" is bfloat16 where the processor has instructions for it."""
+    fine_tune_patience: _Count | None = None
+    """Evaluations without improvement that end recovery; None goes on, since gains come as the rate falls."""
+    distillation: _Fraction = 0.0
+    """Share of the divergence from the full-precision model in the loss; the rest is cross-entropy with the text."""
+    hidden_distillation: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the distance between hidden states, added to the loss."""
+    gradual_quantization: _Fraction = 0.0
+    """Share of the steps, the first ones, over which weights go from latent to quantized."""
+    checkpoint_steps: _Count = 50
+    """Steps of recovery after which a checkpoint is written, from which an interrupted run goes on."""
     fine_tune_budget: Annotated[float, Field(gt=0.0)] | None = 2.5e13
     """Upper bound on the floating-point operations of recovery, which shortens it for large models; None sets none.
 
@@ -146,6 +241,13 @@ class Phase4Config(BaseModel):
         """
         row = SIZE_TABLE[size_class(parameters)]
         values = dict(self)
+        if self.recovery_recipe == "measured":
+            recipe = RECIPES[size_class(parameters)]
+            values |= {name: value for name, value in recipe.items() if name not in self.model_fields_set}
+        if size_class(parameters) != "tiny" and not self.model_fields_set & {"rule", "sparsity_threshold"}:
+            planes = PLANES if self.max_minutes is None else PLANES_BEFORE_FALLBACKS
+            chosen = {**COMPENSATED, "planes": planes}
+            values |= {name: value for name, value in chosen.items() if name not in self.model_fields_set}
         for name in ("sparsity_threshold", "compression_target"):
             if values[name] is None:
                 values[name] = getattr(row, name)
@@ -171,8 +273,12 @@ class Phase4Config(BaseModel):
         return cls(**loaded)
 
     def to_yaml(self) -> str:
-        """Every setting as YAML text that `from_yaml` reads back to an equal configuration."""
-        return _dump_yaml(self.model_dump(mode="json"))
+        """The settings as YAML text that `from_yaml` reads back to an equal configuration.
+
+        Settings that are left to the recipe are left out, as a value in a file is one that the user gave.
+        """
+        recipes = {name for recipe in RECIPES.values() for name in recipe}
+        return _dump_yaml(self.model_dump(mode="json", exclude=recipes - self.model_fields_set))
 
     def overrides(self) -> list[str]:
         """The settings that the user gave, by name, as `with_overrides` reads them."""

@@ -113,7 +113,7 @@ def phase5_manifest(
         rule=str(config["rule"]),
         granularity=str(config["granularity"]),
         codec=str(config["codec"]),
-        scales="packed/model.safetensors: <layer>.scale, float32, W ~ scale * codes",
+        scales="packed/model.safetensors: <layer>.scale, W ~ the sum of scale * codes over the planes",
         phase3=phase3,
         metrics=dict(metrics),
         gates=tuple(dict(gate) for gate in gates),

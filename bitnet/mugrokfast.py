@@ -6,7 +6,8 @@ Each step, for every parameter with gradient g:
     g' = g + lambda mu
 
 and then `torch.optim.Muon` or `torch.optim.AdamW` sees g' in place of g. The filter passes a constant gradient with
-gain 1 + lambda and one that alternates in sign with gain 1 + lambda (1 - alpha) / (1 + alpha).
+gain 1 + lambda and one that alternates in sign with gain 1 + lambda (1 - alpha) / (1 + alpha). At last the updates that
+Muon has applied to query and key projections are clipped, head by head (see `bitnet.qk_clip`).
 
 On a ternary model the parameters are the latent float weights behind the codes, which the straight-through
 estimator gives their gradients.
@@ -15,8 +16,10 @@ Sources: Lee et al. 2024, "Grokfast", algorithm 2 (EMA filter); Jordan et al. 20
 Scalable for LLM Training", equation 4 (update size matched to AdamW, so that one learning rate serves both).
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,8 +27,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from bitnet.errors import BitnetError
+from bitnet.qk_clip import Heads, clip_update_, query_key_heads
 
 NamedParameters = list[tuple[str, nn.Parameter]]
+
+#: Root mean square that Muon's updates are matched to, in units of the learning rate (Liu et al. 2025, section 2.2).
+UPDATE_RMS = 0.2
 
 _EMA = "grokfast_ema"
 
@@ -77,6 +84,8 @@ class MuGrokfast(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
+        heads: Mapping[str, Heads] = MappingProxyType({}),
+        qk_clip: float | None = UPDATE_RMS,
     ) -> None:
         """An optimizer over named parameters.
 
@@ -89,6 +98,8 @@ class MuGrokfast(Optimizer):
             momentum: Muon's momentum.
             betas: AdamW's decay rates.
             weight_decay: decoupled, for both.
+            heads: of those matrices in `hidden` that project queries and keys.
+            qk_clip: largest root mean square of one head's update, in units of the learning rate; None clips nothing.
 
         Raises:
             BitnetError: if nothing is to be optimized, names or parameters repeat, or a value is out of range.
@@ -97,9 +108,13 @@ class MuGrokfast(Optimizer):
             raise BitnetError(f"grokfast_alpha = {grokfast_alpha} is not allowed, it takes a number from 0 below 1.")
         if not grokfast_lambda >= 0.0:
             raise BitnetError(f"grokfast_lambda = {grokfast_lambda} is not allowed, it takes a number from 0.")
+        if qk_clip is not None and not qk_clip > 0.0:
+            raise BitnetError(f"qk_clip = {qk_clip} is not allowed, it takes a number above 0, or none.")
         hidden, rest = list(hidden), list(rest)
         _check_names([*hidden, *rest])
         self.grokfast_alpha, self.grokfast_lambda = grokfast_alpha, grokfast_lambda
+        self.qk_clip = qk_clip
+        self._heads = {parameter: heads[name] for name, parameter in hidden if name in heads}
         self._inner: list[Optimizer] = []
         if hidden:
             self._inner.append(
@@ -111,9 +126,17 @@ class MuGrokfast(Optimizer):
         super().__init__([group for inner in self._inner for group in inner.param_groups], {})
 
     @classmethod
-    def for_model(cls, model: nn.Module, **options: Any) -> "MuGrokfast":
-        """An optimizer over the trainable parameters of `model`, split by `split_parameters`."""
-        return cls(*split_parameters(model), **options)
+    def for_model(cls, model: nn.Module, muon: bool = True, **options: Any) -> "MuGrokfast":
+        """An optimizer over the trainable parameters of `model`, split by `split_parameters`.
+
+        Args:
+            muon: False gives the hidden matrices to AdamW as well, for comparison; its updates are not clipped.
+            options: as for the constructor.
+        """
+        hidden, rest = split_parameters(model)
+        if not muon:
+            return cls([], [*hidden, *rest], **options)
+        return cls(hidden, rest, heads=query_key_heads(model), **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take a group of an inner optimizer; there is no other way in, since a group needs one that steps it.
@@ -137,12 +160,27 @@ class MuGrokfast(Optimizer):
             if self.grokfast_lambda > 0:
                 for parameter, gradient in gradients.items():
                     parameter.grad = self._filtered(parameter, gradient)
-            for inner in self._inner:
-                inner.step()
+            with self._clipped():
+                for inner in self._inner:
+                    inner.step()
         finally:
             for parameter, gradient in gradients.items():
                 parameter.grad = gradient
         return loss
+
+    @contextlib.contextmanager
+    def _clipped(self) -> Iterator[None]:
+        """Clip, per head, what the block does to query and key projections, but for the weight decay in it."""
+        if self.qk_clip is None:
+            yield
+            return
+        moved = {parameter for parameter in self._heads if parameter.grad is not None}
+        before = {parameter: parameter.clone() for parameter in moved}
+        yield
+        for group in self.param_groups:
+            for parameter in moved.intersection(group["params"]):
+                start = before[parameter].mul_(1.0 - group["lr"] * group["weight_decay"])
+                clip_update_(parameter, start, self._heads[parameter], float(group["lr"] * self.qk_clip))
 
     def _filtered(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         """g + lambda mu, with mu kept in float32 or wider."""

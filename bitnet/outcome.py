@@ -1,6 +1,7 @@
 """From measurements to decisions: gates, success, metrics and the record of a run."""
 
 import datetime
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bitnet.phase_state import Calibration, Recovery, Run
 from bitnet.quality import Gate, Measurements, gates, relative_increase, succeeded
 from bitnet.result import (
     CalibrationRow,
+    CompensationRow,
     DualOutputRow,
     FallbackRow,
     Figures,
@@ -82,14 +84,17 @@ class Outcome:
         if report.used_samples < report.requested_samples:
             used = f"{report.used_samples} of {report.requested_samples} samples"
             rows.append(FallbackRow(step="calibration_samples", used=used, reason="the text holds no more"))
-        return (*rows, *self._recovery_fallbacks())
+        if self.calibration.compensation is not None and self.calibration.compensation.reason is not None:
+            read = self.calibration.compensation
+            rows.append(FallbackRow(step="compensation_source", used=read.source, reason=str(read.reason)))
+        return (*rows, *self._recovery_fallbacks(), *self.recovery.fallbacks)
 
     def _recovery_fallbacks(self) -> list[FallbackRow]:
         asked, done = self.run.config.fine_tune_steps, self.recovery.report
         if not self.recovery.triggered:
             return []
         if done is None:
-            reason = "one calibration sample cannot be divided" if asked else "fine_tune_steps is 0"
+            reason = "no text is left to select weights by" if asked else "fine_tune_steps is 0"
             return [FallbackRow(step="recovery", used="none", reason=reason)]
         rows = []
         if done.planned_steps < asked:
@@ -150,6 +155,7 @@ class Outcome:
             verification=self.verification,
             success=self.success,
             fallbacks=self.fallbacks,
+            attempts=self.recovery.attempts,
             metrics=self.metrics(zero_fraction),
             phase=phase_summary(self.sizes, before, final, zero_fraction, method, self.success),
             stages=stages,
@@ -167,7 +173,16 @@ class Outcome:
             tokens=report.tokens,
             shortfall=report.requested_samples - report.used_samples,
             second_moments=self.calibration.moments is not None,
+            compensation=self._compensation(),
         )
+
+    def _compensation(self) -> CompensationRow | None:
+        read = self.calibration.compensation
+        if read is None:
+            return None
+        samples, tokens = read.tokens.shape
+        digest = hashlib.sha256(read.tokens.contiguous().numpy().tobytes()).hexdigest()
+        return CompensationRow(source=read.source, samples=samples, tokens=tokens, sha256=digest)
 
     def _recovery(self) -> RecoveryRow:
         recovery, config = self.recovery, self.run.config
@@ -186,6 +201,7 @@ class Outcome:
             LayerRow(
                 name=layer.name,
                 shape=layer.shape,
+                planes=layer.planes,
                 scale_shape=layer.scale_shape,
                 zero_fraction=layer.zero_fraction,
                 bytes=stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"],

@@ -6,11 +6,11 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitnet.checkpoint import digest_file, read_json
-from bitnet.config import Codec, Granularity, Rule
+from bitnet.config import Codec, Compensation, Granularity, Rule, ScaleDtype
 from bitnet.errors import BitnetError, first_complaint
 from bitnet.tables import TableDtype
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST = "bitnet.json"
 TENSORS = "model.safetensors"
 
@@ -23,21 +23,27 @@ class Quantization(_Record):
     """The settings of `Phase4Config` that the folder's content depends on."""
 
     rule: Rule
+    compensation: Compensation
     granularity: Granularity
     group_size: int
     sparsity_threshold: float
     codec: Codec
+    scale_dtype: ScaleDtype
     embedding_dtype: TableDtype
     activation_bits: Literal[8] | None
 
 
 class LayerRecord(_Record):
-    """One quantized layer: its weight is [out, in] here whatever its orientation in the original model."""
+    """One quantized layer: its weight is [out, in] here whatever its orientation in the original model.
+
+    `scale_shape` is (planes, rows, groups), `zero_fraction` over all planes.
+    """
 
     name: str
     shape: tuple[int, int]
     codec: Codec
-    scale_shape: tuple[int, int]
+    planes: Annotated[int, Field(ge=1)]
+    scale_shape: tuple[int, int, int]
     zero_fraction: float
 
 
@@ -52,10 +58,12 @@ class PackedManifest(_Record):
     """Content of `bitnet.json`."""
 
     format: Literal["bitnet-packed"] = "bitnet-packed"
-    version: Literal[1] = FORMAT_VERSION
+    version: Literal[2] = FORMAT_VERSION
     model_type: str
     quantization: Quantization
     layers: tuple[LayerRecord, ...]
+    kept: tuple[str, ...] = ()
+    """Projections inside the blocks that are stored in float16 instead."""
     files: dict[Annotated[str, Field(pattern=r"^[^/\\]+$")], FileRecord]
 
 

@@ -68,6 +68,16 @@ def pack(codes: Int8[Tensor, "out in"], codec: Codec) -> UInt8[Tensor, "out byte
     return packed
 
 
+def pack_planes(codes: Int8[Tensor, "planes out in"], codec: Codec) -> UInt8[Tensor, "planes out bytes"]:
+    """`pack` of every plane."""
+    return pack(codes.flatten(0, 1), codec).view(*codes.shape[:2], -1)
+
+
+def unpack_planes(packed: UInt8[Tensor, "planes out bytes"], codec: Codec, width: int) -> Int8[Tensor, "planes out in"]:
+    """`unpack` of every plane."""
+    return unpack(packed.flatten(0, 1), codec, width).view(*packed.shape[:2], width)
+
+
 def unpack(packed: UInt8[Tensor, "out bytes"], codec: Codec, width: int) -> Int8[Tensor, "out in"]:
     """Codes of packed rows of `width` weights.
 

@@ -6,23 +6,31 @@
 
 import datetime
 import shlex
+import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import atomic_directory
-from bitnet.compressed_model import CompressedModel, layer_plan
+from bitnet.checkpoint import atomic_directory, work_folder
+from bitnet.compensation_text import compensation_text
+from bitnet.compressed_model import layer_plan
+from bitnet.compressor import Compression, compress
 from bitnet.config import Phase4Config
 from bitnet.delivery import deliver
 from bitnet.errors import BitnetError
-from bitnet.fine_tuner import hold_out, mean_loss, recover
+from bitnet.fallbacks import Attempt, Chain
+from bitnet.fine_tuner import mean_loss, recover
 from bitnet.handoff import phase3_manifest
 from bitnet.models import LoadedModel, check_weights, count_parameters, load_model
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
 from bitnet.progress import Advance, Stages
 from bitnet.quality import recovery_triggered
+from bitnet.recovery_checkpoint import Checkpoints
+from bitnet.recovery_data import recovery_key, selection_samples, training_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result
 from bitnet.text import heldout_text, read_text, training_text
 
@@ -36,7 +44,7 @@ def run_phase4(
     """Compress the model `source` into `out`/packed and `out`/fp16, with `out`/result.json and `out`/manifest.json.
 
     Missed gates are part of the result, not an error. On any error, and on Ctrl-C, nothing is left at `out` that was
-    not there before.
+    not there before. A checkpoint of recovery stays beside `out`; the same run, started again, goes on from it.
 
     Args:
         source: a model folder, a .gguf file, a hub id or a built-in name.
@@ -46,6 +54,7 @@ def run_phase4(
         BitnetError: bad input, told in one sentence.
     """
     check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+    work, started = work_folder(out), time.monotonic()
     with atomic_directory(out) as temporary, Stages(7, progress) as stages:
         with stages.stage("load and validate"):
             run = load(source, out, config)
@@ -53,16 +62,20 @@ def run_phase4(
             before = evaluate(run, run.loaded.model, advance)
         with stages.stage("calibrate") as advance:
             calibration = calibrate(run, advance)
-        with stages.stage("compress"):
-            trainable = CompressedModel.from_model(run.loaded.model, run.config, calibration.moments)
-            packed = trainable.packed()
+        with stages.stage("compress") as advance:
+            made = compress(run, calibration, work, advance)
         with stages.stage("evaluate after") as advance:
-            after = evaluate(run, packed.model, advance)
+            after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
-            recovery = recover_if_triggered(run, trainable, packed, calibration, before, after, advance)
-        del trainable, packed  # as large as the model itself
+            recovery = recover_if_triggered(run, made, calibration, before, after, advance, work)
+            if config.max_minutes is not None:
+                first = Attempt("as configured", run, made, after, recovery)
+                after, recovery = follow_chain(first, calibration, before, started, advance, work)
+        del made  # as large as the model itself
         with stages.stage("hand over") as advance:
-            return deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+            result = deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+    shutil.rmtree(work, ignore_errors=True)
+    return result
 
 
 def check_output(out: Path, force: bool, inputs: list[str | Path | None]) -> None:
@@ -133,7 +146,11 @@ def calibrate(run: Run, progress: Advance) -> Calibration:
         config.calibration_tokens,
         config.seed,
     )
-    report = CalibrationReport(run.calibration_text.source, config.calibration_samples, len(samples), samples.numel())
+    text = run.calibration_text
+    report = CalibrationReport(text.source, config.calibration_samples, len(samples), samples.numel())
+    if config.compensation == "sequential":
+        read = compensation_text(run.loaded, config, text.content, text.source, progress)
+        return Calibration(samples, None, report, read)
     moments = None
     if config.rule == "optimal":
         names = [decision.name for decision in layer_plan(run.loaded.model) if decision.quantized]
@@ -143,33 +160,55 @@ def calibrate(run: Run, progress: Advance) -> Calibration:
 
 def recover_if_triggered(
     run: Run,
-    trainable: CompressedModel,
-    packed: CompressedModel,
+    made: Compression,
     calibration: Calibration,
     before: PerplexityResult,
     after: PerplexityResult,
     progress: Advance,
+    work: Path,
 ) -> Recovery:
     """Stage 6: fine-tune where perplexity rose by more than `fine_tune_trigger`, unless `fine_tune_steps` is 0.
 
-    A tenth of the calibration samples is kept from training to select the weights by; the evaluation text has no say.
+    Weights are selected by text that the full-precision model samples; the evaluation text has no say.
 
     Args:
-        trainable: trained in place.
-        packed: its packed form as it is now, which goes on where recovery does not run.
+        made: goes on as it is where recovery does not run.
+        work: where a checkpoint is kept, from which the same run goes on if it is interrupted.
     """
     config = run.config
     triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
-    training, selection = hold_out(calibration.samples)
-    if not triggered or config.fine_tune_steps == 0 or not len(training):
-        return Recovery(packed, triggered, None, None)
+    if not triggered or config.fine_tune_steps == 0:
+        return Recovery(made.packed, triggered, None, None)
+    training = training_samples(run, calibration)
+    selection = selection_samples(run, training, calibration)
+    if not len(selection):
+        return Recovery(made.packed, triggered, None, None)
+    trainable = made.trainable()
 
     def loss() -> float:
         return mean_loss(trainable.packed().model, selection, config.batch_size)
 
-    report = recover(trainable, training, config, loss, progress)
+    key = recovery_key(trainable, training, selection)
+    checkpoints = Checkpoints(work / "recovery", key, config.checkpoint_steps)
+    report = recover(trainable, training, config, loss, progress, run.loaded.model, checkpoints)
     recovered = trainable.packed()
     return Recovery(recovered, triggered, evaluate(run, recovered.model), report)
+
+
+def follow_chain(
+    first: Attempt, calibration: Calibration, before: PerplexityResult, started: float, progress: Advance, work: Path
+) -> tuple[PerplexityResult, Recovery]:
+    """What `bitnet.fallbacks` makes of a first attempt: the figures after compression, and the recovered model."""
+    run = first.run
+    assert run.config.max_minutes is not None
+
+    def recover_again(changed: Run, made: Compression, after: PerplexityResult) -> Recovery:
+        return recover_if_triggered(changed, made, calibration, before, after, progress, work)
+
+    chain = Chain(before, calibration, work, recover_again, lambda packed: evaluate(run, packed.model))
+    best = chain.follow(first, started + 60 * run.config.max_minutes, progress)
+    told = replace(best.recovery, fallbacks=tuple(chain.rows), attempts=tuple(chain.attempts))
+    return best.after, told
 
 
 def command_line(source: str, out: Path, config: Phase4Config) -> str:

@@ -8,13 +8,14 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from bitnet.calibration import CalibrationReport
+from bitnet.compensation_text import CompensationText
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.fine_tuner import RecoveryReport
 from bitnet.handoff import Phase3Manifest
 from bitnet.models import LoadedModel
 from bitnet.perplexity import PerplexityResult
-from bitnet.result import FallbackRow, TextRecord
+from bitnet.result import AttemptRow, FallbackRow, TextRecord
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Samples, and E[x_j^2] of every quantized layer's input for the rule that weighs by it."""
+    """Samples, E[x_j^2] of every quantized layer's input for the rule that weighs by it, what compensation reads."""
 
     samples: Int64[Tensor, "samples tokens"]
     moments: Mapping[str, Float32[Tensor, "in"]] | None
     report: CalibrationReport
+    compensation: CompensationText | None = None
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """The packed model that goes on; `figures` and `report` are None where recovery did not run."""
+    """The packed model that goes on; `figures` and `report` are None where recovery did not run.
+
+    `fallbacks` and `attempts` tell of the chain that followed, if it did.
+    """
 
     packed: CompressedModel
     triggered: bool
     figures: PerplexityResult | None
     report: RecoveryReport | None
+    fallbacks: tuple[FallbackRow, ...] = ()
+    attempts: tuple[AttemptRow, ...] = ()

@@ -10,7 +10,6 @@ Li et al. 2016, "Ternary Weight Networks", equations 3-6 (threshold, least-squar
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -18,41 +17,13 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int8
 from torch import Tensor
 
-from bitnet.config import Granularity, Rule
+from bitnet.config import Granularity, Rule, ScaleDtype
 from bitnet.errors import BitnetError
+from bitnet.ternary import TernarySum, equal_groups, per_weight, sum_planes
+from bitnet.ternary import TernaryWeight as TernaryWeight
 
 _CHUNK = 1 << 17  # weights held in float64 at a time: 1 MiB per temporary stays in the cache of a core
 _SMALLEST = 2.0**-149  # smallest positive float32
-
-
-@dataclass(frozen=True)
-class TernaryWeight:
-    """A ternary weight matrix, W ~ scale * codes.
-
-    `scale` is (1, 1) for one scale per tensor, (out, 1) per output channel, and
-    (out, ceil(in / group_size)) per group; `group_size` is None except for groups.
-    """
-
-    codes: Int8[Tensor, "out in"]
-    scale: Float32[Tensor, "rows groups"]
-    group_size: int | None = None
-
-    def dequantize(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "out in"]:
-        """scale * codes, exact in float32 and then rounded once to `dtype`."""
-        if self.group_size is None:
-            scale = self.scale
-        else:
-            scale = self.scale.repeat_interleave(self.group_size, dim=1)[:, : self.codes.shape[1]]
-        return torch.mul(self.codes, scale).to(dtype)
-
-    @property
-    def zero_fraction(self) -> float:
-        """Share of codes that are zero, in [0, 1]."""
-        return 1.0 - int(torch.count_nonzero(self.codes)) / self.codes.numel()
-
-    def to(self, device: torch.device | str) -> "TernaryWeight":
-        """The same weight on another device."""
-        return TernaryWeight(self.codes.to(device), self.scale.to(device), self.group_size)
 
 
 @torch.no_grad()
@@ -106,7 +77,7 @@ def quantize_weight(
     scale = torch.empty((out, -(-width // columns)), dtype=torch.float32, device=weight.device)
     for rows in _row_chunks(weight):
         values = weight[rows].to(torch.float64)
-        for part, groups in _equal_groups(width, columns):
+        for part, groups in equal_groups(width, columns):
             shape = (len(values), groups.stop - groups.start, -1)  # [rows, groups, columns]
             block = values[:, part].reshape(shape)
             h = None if moment is None else moment[part].reshape(block.shape[1:]).expand_as(block).flatten(0, 1)
@@ -115,6 +86,29 @@ def quantize_weight(
             codes[rows, part] = found.reshape(len(values), -1)
             scale[rows, groups] = a.reshape(len(values), -1)
     return TernaryWeight(codes, scale, group_size if granularity == "group" else None)
+
+
+@torch.no_grad()
+def quantize_planes(
+    weight: Float[Tensor, "out in"],
+    planes: int,
+    rule: Rule = "optimal",
+    granularity: Granularity = "channel",
+    group_size: int = 128,
+    tau: float = 0.05,
+    second_moment: Float[Tensor, "in"] | None = None,
+    scale_dtype: ScaleDtype = "float32",
+) -> TernarySum:
+    """`planes` ternary planes: the first is `quantize_weight` of the weight, each other one of what is left.
+
+    With `scale_dtype` "float16" scales are rounded as `share_exponent` does. Raises as `quantize_weight`.
+    """
+    options = (rule, granularity, group_size, tau, second_moment)
+    found = [quantize_weight(weight, *options)]
+    for _ in range(planes - 1):
+        weight = weight - found[-1].dequantize(weight.dtype)
+        found.append(quantize_weight(weight, *options))
+    return TernarySum.of(*found).rounded(scale_dtype)
 
 
 def _quantize_tensor(
@@ -213,14 +207,6 @@ def _row_chunks(weight: Float[Tensor, "out in"]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, weight.shape[0], step))
 
 
-def _equal_groups(width: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Column ranges that divide into groups of one size, each with the range of its groups: whole ones, the tail."""
-    whole = width // columns
-    yield slice(0, whole * columns), slice(0, whole)
-    if width % columns:
-        yield slice(whole * columns, width), slice(whole, whole + 1)
-
-
 def _check_weight(weight: Tensor) -> None:
     shape = "x".join(map(str, weight.shape))
     if weight.ndim != 2 or weight.numel() == 0 or not weight.is_floating_point():
@@ -285,7 +271,7 @@ def quantize_activation(
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward `quantized`, backward the identity to `latent` (Bengio et al. 2013)."""
+    """Forward `quantized`, backward the identity to `latent` (Bengio et al. 2013), and to `quantized` if it asks."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, quantized: Tensor) -> Tensor:
@@ -294,17 +280,35 @@ class _StraightThrough(torch.autograd.Function):
         return quantized.view_as(quantized)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None]:
         """The incoming gradient, unchanged."""
-        return gradients[0].to(ctx.dtype), None
+        return gradients[0].to(ctx.dtype), gradients[0] if ctx.needs_input_grad[1] else None
 
 
 def weight_ste(
-    weight: Float[Tensor, "out in"], ternary: TernaryWeight, dtype: torch.dtype | None = None
+    weight: Float[Tensor, "out in"], ternary: TernaryWeight | TernarySum, dtype: torch.dtype | None = None
 ) -> Float[Tensor, "out in"]:
     """scale * codes of `ternary` in `dtype` (default: of the weight), whose gradient reaches `weight` unchanged."""
     quantized = ternary.dequantize(dtype or weight.dtype)
     result: Tensor = _StraightThrough.apply(weight, quantized)  # type: ignore[no-untyped-call]
+    return result
+
+
+def grid_ste(
+    weight: Float[Tensor, "out in"],
+    scale: Float32[Tensor, "planes rows groups"],
+    ternary: TernarySum,
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "out in"]:
+    """The value of `ternary` in `dtype`, with a gradient for the weight, unchanged, and for each scale.
+
+    A scale's gradient is the sum of code times gradient over its weights; the rounding of `ternary.scale` is passed
+    unchanged.
+    """
+    width = ternary.codes.shape[2]
+    exact: Tensor = _StraightThrough.apply(scale, ternary.scale)  # type: ignore[no-untyped-call]
+    value = sum_planes(ternary.codes, per_weight(exact, ternary.group_size, width))
+    result: Tensor = _StraightThrough.apply(weight, value.to(dtype or weight.dtype))  # type: ignore[no-untyped-call]
     return result
 
 

@@ -75,8 +75,20 @@ class PlanRow(Record):
     reason: str
 
 
+class CompensationRow(Record):
+    """What compensation read: `samples` texts of `tokens` tokens; the hash is of their int64 token numbers."""
+
+    source: str
+    samples: int
+    tokens: int
+    sha256: str
+
+
 class CalibrationRow(Record):
-    """What calibration used; `second_moments` is False for rules that weigh all input features alike."""
+    """What calibration used; `second_moments` is False for rules that weigh all input features alike.
+
+    `compensation` is None where there is none.
+    """
 
     text: TextRecord
     requested_samples: int
@@ -84,6 +96,7 @@ class CalibrationRow(Record):
     tokens: int
     shortfall: int
     second_moments: bool
+    compensation: CompensationRow | None = None
 
 
 class LayerRow(Record):
@@ -91,7 +104,8 @@ class LayerRow(Record):
 
     name: str
     shape: tuple[int, int]
-    scale_shape: tuple[int, int]
+    planes: int
+    scale_shape: tuple[int, int, int]
     zero_fraction: float
     bytes: int
     gradient_norm: float | None
@@ -164,6 +178,15 @@ class FallbackRow(Record):
     reason: str
 
 
+class AttemptRow(Record):
+    """One way that was tried, with the figures that it ended with; `layers_by_planes` is empty without compensation."""
+
+    name: str
+    token_perplexity: float | None
+    next_token_accuracy: float
+    layers_by_planes: dict[int, int]
+
+
 class VerificationRow(Record):
     """What a fresh process found when it reloaded the artefacts and computed the recorded logits again.
 
@@ -220,6 +243,7 @@ class Phase4Result(Record):
     verification: VerificationRow
     success: bool
     fallbacks: tuple[FallbackRow, ...]
+    attempts: tuple[AttemptRow, ...] = ()
     metrics: dict[str, float | int | bool]
     phase: dict[str, float | bool | str]
     stages: tuple[StageRow, ...]

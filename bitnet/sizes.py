@@ -12,7 +12,8 @@ class Sizes:
     """Bytes, before and after, and the ratios that follow from them.
 
     `fp32_bytes` counts 4 bytes for every unique parameter of the model, `packed_bytes` every file of the packed folder.
-    The `quantized_*` figures are about the ternary layers' weights alone: codes and scales as stored.
+    The `quantized_*` figures are about the projections' weights alone: codes and scales as stored, and what is kept of
+    them in float16.
     """
 
     fp32_bytes: int
@@ -48,14 +49,16 @@ def sizes(parameters: int, packed: Path, fp16: Path) -> Sizes:
     Raises:
         BitnetError: `packed` is not a packed folder.
     """
-    layers = read_manifest(packed).layers
+    manifest = read_manifest(packed)
+    layers = manifest.layers
     stored = tensor_bytes(packed / TENSORS)
+    kept = sum(stored[f"{name}.weight"] for name in manifest.kept)
     return Sizes(
         fp32_bytes=4 * parameters,
         packed_bytes=folder_bytes(packed),
         fp16_folder_bytes=folder_bytes(fp16),
-        quantized_weights=sum(layer.shape[0] * layer.shape[1] for layer in layers),
-        quantized_bytes=sum(stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"] for layer in layers),
+        quantized_weights=sum(layer.shape[0] * layer.shape[1] for layer in layers) + kept // 2,
+        quantized_bytes=sum(stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"] for layer in layers) + kept,
     )
 
 

@@ -27,6 +27,12 @@ class Suggestion(NamedTuple):
 
 BETTER = (
     Suggestion(
+        "compensation of errors",
+        "--set compensation=sequential",
+        lambda config: config["compensation"] == "none",
+    ),
+    Suggestion("more ternary planes", "--planes 3", lambda config: config["planes"] < 3),
+    Suggestion(
         "one scale for fewer weights",
         "--set granularity=group --set group_size=32",
         lambda config: config["granularity"] != "group" or config["group_size"] > 32,
@@ -50,7 +56,10 @@ def print_result(result: Phase4Result, out: Path, console: Console) -> None:
     _say(console, [f"{result.source} ({result.model_type}, {size}) in {result.duration:.0f} seconds", ""])
     for table in (_quality(result), _sizes(result), _gates(result.gates)):
         console.print(table, "")
-    _say(console, [_quantized(result), _recovery(result), _verification(result), *_fallbacks(result), ""])
+    _say(
+        console,
+        [_quantized(result), _recovery(result), _verification(result), *_fallbacks(result), *_attempts(result), ""],
+    )
     _say(console, [*verdict(result), "", *_next(result, out)])
 
 
@@ -156,8 +165,27 @@ def _quantized(result: Phase4Result) -> str:
     return (
         f"Ternary weights: {sizes.quantized_weights:,} in {len(result.layers)} layers, "
         f"{_percent(result.zero_fraction)} of them zero, {sizes.bits_per_weight:.2f} bits each "
-        f"({sizes.quantized_ratio:.1f}x against FP32)"
+        f"({sizes.quantized_ratio:.1f}x against FP32){_planes(result)}"
     )
+
+
+def _planes(result: Phase4Result) -> str:
+    """How many layers have how many ternary planes, where it is not one each."""
+    planes = [layer.planes for layer in result.layers]
+    counts = [f"{planes.count(count)} with {count}" for count in sorted(set(planes))]
+    return "" if set(planes) <= {1} else f"; layers by ternary planes: {', '.join(counts)}"
+
+
+def _attempts(result: Phase4Result) -> list[str]:
+    """The path through the fallback chain, where it was taken."""
+    if not result.attempts:
+        return []
+    figures = (
+        f"  {attempt.name}: token perplexity {_number(attempt.token_perplexity)}, "
+        f"next-token accuracy {_percent(attempt.next_token_accuracy)}"
+        for attempt in result.attempts
+    )
+    return ["Attempts:", *figures]
 
 
 def _recovery(result: Phase4Result) -> str:

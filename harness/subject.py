@@ -261,8 +261,8 @@ class Optimizes(Protocol):
         """The constants that its updates can be computed with."""
         ...
 
-    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
-        """One over a model's trainable parameters: EMA decay `alpha`, weight `lam` of the EMA, no weight decay."""
+    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float, weight_decay: float = 0.0) -> Optimizer:
+        """One over a model's trainable parameters: EMA decay `alpha`, weight `lam` of the EMA."""
         ...
 
 
@@ -274,6 +274,21 @@ class FineTunes(Protocol):
         self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, warmup_steps: int, lr: float
     ) -> nn.Module:
         """The form of `load_trainable` after so many steps on the samples; the last step's weights, not the best."""
+        ...
+
+
+@runtime_checkable
+class ResumesFineTuning(Protocol):
+    """Keeps the state of a fine-tuning in a folder, from which it goes on after it has been interrupted."""
+
+    def fine_tune_resumably(
+        self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, folder: Path, stop_after: int | None
+    ) -> nn.Module | None:
+        """As `FineTunes.fine_tune`, with samples in random order and the model's own dropout.
+
+        The state in `folder` is written every third step; called again with the same arguments, it goes on from there,
+        or raises where the state is damaged. `stop_after` so many steps, as if killed there, it returns None.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -48,6 +48,8 @@ class Declaration:
 
     `activation_range` is the closed range of activation codes (None: activations stay floating point);
     `source_root` is the directory of its Python sources, for the checks of code quality (None: not offered).
+    `audit_settings` are the settings, if any, under which its defaults for training are those of the audit, where its
+    own follow what it has measured.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Declaration:
     scale_convention: Literal["multiply", "divide"] = "multiply"
     activation_range: tuple[int, int] | None = None
     source_root: Path | None = None
+    audit_settings: Mapping[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class OptimizerRecipe:
 
     `momentum` is that of the orthogonalised (Muon) update, whose scale for an [out, in] matrix is
     0.2 sqrt(max(out, in)) ("match_rms_adamw") or sqrt(max(1, out / in)) ("original"). `betas` and `eps` are AdamW's;
-    weight decay is off. `qk_clip` is the largest Frobenius norm of the update of one head's rows of a query or key
-    projection (None: these updates are not clipped).
+    weight decay is decoupled. `qk_clip` is the largest root mean square of the update of one head's rows of a query or
+    key projection (None: these updates are not clipped).
     """
 
     momentum: float
@@ -84,12 +87,19 @@ class OptimizerRecipe:
 class QuantizedWeight:
     """Ternary codes with their scales: (1, 1) per tensor, (out, 1) per channel, (out, ceil(in/group)) per group.
 
-    `group_size` counts the input features that share a scale; None where no row has more than one.
+    `group_size` counts the input features that share a scale; None where no row has more than one. A matrix that is the
+    sum of several ternary planes has the others in `further`.
     """
 
     codes: Int8[Tensor, "out in"]
     scale: Float[Tensor, "rows groups"]
     group_size: int | None = None
+    further: tuple[QuantizedWeight, ...] = ()
+
+    @property
+    def planes(self) -> tuple[QuantizedWeight, ...]:
+        """Every plane, this one first."""
+        return (self, *self.further)
 
 
 @dataclass(frozen=True)

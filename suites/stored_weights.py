@@ -13,8 +13,9 @@ from harness.subject import QuantizedWeight, Subject
 
 
 def stored_weight(subject: Subject, quantized: QuantizedWeight) -> Float32[Tensor, "out in"]:
-    """The matrix that codes and scales stand for, in float32."""
-    return quantized.codes.float() * multiplier(subject, quantized)
+    """The matrix that codes and scales stand for, in float32: the sum over the planes."""
+    first, *others = (plane.codes.float() * multiplier(subject, plane) for plane in quantized.planes)
+    return sum(others, start=first)
 
 
 def multiplier(subject: Subject, quantized: QuantizedWeight) -> Float32[Tensor, "out in"]:

@@ -91,11 +91,12 @@ def test_a_layer_of_the_artefact_stored_as_int8(subject: Subject, artifacts: Art
         raise NotApplicable("the subject declares no int8 codec")
     packs = require(subject, Packs)
     name, weight = max(artifacts.weights.items(), key=lambda layer: layer[1].codes.numel())
-    packed = packs.pack(weight.codes, "int8")
-    stored = packed.nbytes + weight.scale.nbytes
+    packed = [packs.pack(plane.codes, "int8") for plane in weight.planes]
+    stored = sum(plane.nbytes for plane in packed) + sum(plane.scale.nbytes for plane in weight.planes)
     evidence.figure("int8_storage_ratio", 4 * weight.codes.numel() / stored, "x")
     evidence.note(f"{name}: {4 * weight.codes.numel():,} bytes as float32, {stored:,} as int8 with its scales")
-    assert torch.equal(packs.unpack(packed, "int8", weight.codes.shape[1]), weight.codes)
+    for plane, data in zip(weight.planes, packed, strict=True):
+        assert torch.equal(packs.unpack(data, "int8", plane.codes.shape[1]), plane.codes)
 
 
 # --------------------------------------------------------------------------- codes
@@ -104,7 +105,7 @@ def test_a_layer_of_the_artefact_stored_as_int8(subject: Subject, artifacts: Art
 @pytest.mark.criterion("1.1.sparsity-injection", "1.2.sparsity-injection")
 def test_zero_fraction_of_the_stored_codes(artifacts: Artifacts, evidence: Evidence) -> None:
     """Over all quantized weights of the model; the plot shows that no layer hides behind the others."""
-    fractions = [zeros(weight) / weight.codes.numel() for weight in artifacts.weights.values()]
+    fractions = [zeros(weight) / codes(weight) for weight in artifacts.weights.values()]
     evidence.figure("zero_fraction", stored_zero_fraction(artifacts.weights))
     evidence.figure("lowest_layer_zero_fraction", min(fractions))
     evidence.figure("highest_layer_zero_fraction", max(fractions))
@@ -125,18 +126,22 @@ def test_zero_fraction_of_the_stored_codes(artifacts: Artifacts, evidence: Evide
 
 
 def stored_zero_fraction(weights: Mapping[str, QuantizedWeight]) -> float:
-    return sum(map(zeros, weights.values())) / sum(weight.codes.numel() for weight in weights.values())
+    return sum(map(zeros, weights.values())) / sum(map(codes, weights.values()))
+
+
+def codes(weight: QuantizedWeight) -> int:
+    return sum(plane.codes.numel() for plane in weight.planes)
 
 
 def zeros(weight: QuantizedWeight) -> int:
-    return weight.codes.numel() - int(weight.codes.count_nonzero())
+    return codes(weight) - sum(int(plane.codes.count_nonzero()) for plane in weight.planes)
 
 
 @pytest.mark.criterion("2.ternary-quantization")
 def test_stored_codes_are_ternary_and_use_all_three(artifacts: Artifacts) -> None:
     """In every layer: codes that are all zero would pass for "a subset of {-1, 0, 1}"."""
     assert artifacts.weights, "the artefact has no quantized layer"
-    for name, weight in artifacts.weights.items():
+    for name, weight in ((name, plane) for name, stored in artifacts.weights.items() for plane in stored.planes):
         assert weight.codes.dtype == torch.int8, f"{name}: codes of type {weight.codes.dtype}"
         used = set(np.unique(weight.codes.numpy()).tolist())
         assert used == {-1, 0, 1}, f"{name}: codes {sorted(used)}"

@@ -24,6 +24,7 @@ FIXED_DEFAULTS: Final = {
     "fine_tune_trigger": ("3.fine-tune-trigger", 0.05),
     "calibration_samples": ("3.calibration-samples", 1000),
 }
+OF_TRAINING: Final = {"fine_tune_lr", "grokfast_lambda", "grokfast_alpha"}
 SIZE_TABLE: Final = {
     # size: (first and last parameter count that belongs to it, threshold, compression target, quality)
     "tiny": ((1, 50 * MILLION - 1), 0.05, 6.0, "conservative"),
@@ -90,10 +91,14 @@ def configure(subject: Subject, parameters: int, **user: Any) -> dict[str, Any]:
 
 @cases(FIXED_DEFAULTS)
 def test_default_is_the_audits(subject: Subject, name: str, value: float) -> None:
-    """At every model size: only the two size-adaptive settings depend on it."""
+    """At every model size: only the two size-adaptive settings depend on it.
+
+    A subject may declare a setting for training as the audit has it, where its own defaults follow measurements.
+    """
+    settings = subject.declaration.audit_settings if name in OF_TRAINING else {}
     for (first, last), *_ in SIZE_TABLE.values():
         for parameters in (first, last):
-            assert configure(subject, parameters)[name] == value
+            assert configure(subject, parameters, **settings)[name] == value
 
 
 @pytest.mark.criterion("2.size-adaptive", "3.sparsity-threshold", "3.compression-target")

@@ -24,9 +24,10 @@ class KernelLinear(nn.Module):
         if layer.activation_bits is None:
             raise BitnetError("the kernels take int8 activations; this layer asks for floating point ones.")
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        plane = PackedPlane(layer.packed, layer.codec, layer.scale)
+        parts = zip(layer.packed, layer.scale.float(), strict=True)
+        planes = [PackedPlane(packed, layer.codec, scale) for packed, scale in parts]
         self.weight = PreparedWeight(
-            [plane], layer.in_features, layer.group_size, layer.bias, backend=backend, threads=threads
+            planes, layer.in_features, layer.group_size, layer.bias, backend=backend, threads=threads
         )
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:

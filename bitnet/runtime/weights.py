@@ -95,14 +95,15 @@ class PackedLayers:
             found = "is not quantized" if record is None else f"is {list(record.shape)} instead of {list(shape)}"
             raise UnsupportedError(self._file.path, f"layer '{name}' {found}")
         rows, width = shape
-        packed = self._file.take(f"{name}.packed", torch.uint8, (rows, bytes_per_row(width, record.codec)))
-        scale = self._file.take(f"{name}.scale", torch.float32, record.scale_shape)
+        shape_packed = (record.planes, rows, bytes_per_row(width, record.codec))
+        packed = self._file.take(f"{name}.packed", torch.uint8, shape_packed)
+        scale = self._file.take(f"{name}.scale", getattr(torch, self._settings.scale_dtype), record.scale_shape)
         check_finite(self._file.path, f"{name}.scale", scale)
+        planes = [PackedPlane(p, record.codec, s) for p, s in zip(packed, scale.float(), strict=True)]
         group_size = self._settings.group_size if self._settings.granularity == "group" else None
         bias = self._file.take(f"{name}.bias", torch.float32, (rows,)) if f"{name}.bias" in self._file else None
-        plane = PackedPlane(packed, record.codec, scale)
         try:
-            weight = PreparedWeight([plane], width, group_size, bias, backend=self._backend)
+            weight = PreparedWeight(planes, width, group_size, bias, backend=self._backend)
         except BitnetError as error:
             raise BitnetError(f"Layer '{name}' in {self._file.path}: {error}") from error
         forget(packed)

@@ -102,11 +102,11 @@ def adamw_updates(
 def clipped_per_head(
     update: Float64[Tensor, "out in"], head_size: int, limit: float | None
 ) -> Float64[Tensor, "out in"]:
-    """The update with the rows of each head scaled down to a Frobenius norm of `limit` where they exceed it."""
+    """The update with the rows of each head scaled down to a root mean square of `limit` where they exceed it."""
     if limit is None:
         return update
     heads = update.reshape(-1, head_size * update.shape[1])
-    factors = (limit / heads.norm(dim=1, keepdim=True)).clamp(max=1.0)
+    factors = (limit * math.sqrt(heads.shape[1]) / heads.norm(dim=1, keepdim=True)).clamp(max=1.0)
     clipped: Float64[Tensor, "out in"] = (heads * factors).reshape(update.shape)
     return clipped
 

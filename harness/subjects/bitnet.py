@@ -6,11 +6,12 @@ called: transformers takes seconds to load, and the checks of weights, packing a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
@@ -20,7 +21,8 @@ from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.config import SIZE_TABLE, Codec, Phase4Config, Rule, size_class
 from bitnet.packing import pack, unpack
 from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
-from bitnet.quantizer import TernaryWeight, quantize_activation, quantize_weight
+from bitnet.quantizer import quantize_activation, quantize_weight
+from bitnet.ternary import TernaryWeight
 from harness.subject import (
     JSON,
     CompressionOutcome,
@@ -73,6 +75,10 @@ def _variant(rule: Rule, granularity: str) -> WeightVariant:
     )
 
 
+class _Stopped(Exception):  # noqa: N818 - nothing has gone wrong
+    """Fine-tuning is to end here, as if it had been killed."""
+
+
 class BitnetSubject:
     """Every capability of the protocol, on `bitnet`'s public functions alone."""
 
@@ -87,6 +93,7 @@ class BitnetSubject:
         scale_convention="multiply",
         activation_range=(-127, 127),
         source_root=Path(bitnet.__file__).parent,
+        audit_settings={"recovery_recipe": "audit"},
     )
 
     @property
@@ -205,16 +212,14 @@ class BitnetSubject:
 
     @property
     def optimizer_recipe(self) -> OptimizerRecipe:
-        """The defaults of `MuGrokfast`; it does not clip the updates of query and key projections."""
-        return OptimizerRecipe(
-            momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=None
-        )
+        """The defaults of `MuGrokfast`."""
+        return OptimizerRecipe(momentum=0.95, update_scale="match_rms_adamw", betas=(0.9, 0.999), eps=1e-8, qk_clip=0.2)
 
-    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float) -> Optimizer:
+    def optimizer(self, model: nn.Module, lr: float, alpha: float, lam: float, weight_decay: float = 0.0) -> Optimizer:
         """`MuGrokfast.for_model`."""
         from bitnet.mugrokfast import MuGrokfast
 
-        return MuGrokfast.for_model(model, lr=lr, grokfast_alpha=alpha, grokfast_lambda=lam)
+        return MuGrokfast.for_model(model, lr=lr, grokfast_alpha=alpha, grokfast_lambda=lam, weight_decay=weight_decay)
 
     def fine_tune(
         self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, warmup_steps: int, lr: float
@@ -228,6 +233,33 @@ class BitnetSubject:
         recover(compressed, samples, config, lambda: float(next(falling)))
         model: nn.Module = compressed.model
         return model
+
+    def fine_tune_resumably(
+        self, packed: Path, samples: Int64[Tensor, "samples tokens"], steps: int, folder: Path, stop_after: int | None
+    ) -> nn.Module | None:
+        """`bitnet.fine_tuner.recover` with `Checkpoints`; it keeps the last step's weights."""
+        from bitnet.artifacts import load_trainable
+        from bitnet.fine_tuner import recover
+        from bitnet.recovery_checkpoint import Checkpoints
+
+        config = Phase4Config(
+            fine_tune_steps=steps, fine_tune_lr=1e-3, fine_tune_decay=0.5, fine_tune_dropout=True, fine_tune_budget=None
+        )
+        compressed, latest = load_trainable(packed), 0
+
+        def progress(done: int, planned: int) -> None:
+            nonlocal latest
+            latest = done
+            if done == stop_after and done < planned:
+                raise _Stopped
+
+        with contextlib.suppress(_Stopped):
+            recover(
+                compressed, samples, config, lambda: -float(latest), progress, None, Checkpoints(folder, "audit", 3)
+            )
+            model: nn.Module = compressed.model
+            return model
+        return None
 
     @property
     def manifest_files(self) -> tuple[str, str]:
@@ -315,10 +347,8 @@ class BitnetSubject:
         """Codes and scales of every ternary layer of a packed artefact."""
         from bitnet.artifacts import load_packed
 
-        ternary = {name: layer.ternary() for name, layer in load_packed(path)[0].layers.items()}
-        return {
-            name: QuantizedWeight(weight.codes, weight.scale, weight.group_size) for name, weight in ternary.items()
-        }
+        layers = load_packed(path)[0].layers
+        return {name: _quantized(layer) for name, layer in layers.items() if isinstance(layer, TernaryLinear)}
 
     def gradient_failures(self, model: nn.Module, tokens: Int64[Tensor, "batch length"]) -> Sequence[str]:
         """`bitnet.gradient_flow`, as stage 7 runs it on the artefact."""
@@ -371,6 +401,13 @@ def _report(result: Phase4Result) -> CompressionReport:
         perplexity_after=math.inf if after is None else after,
         gradient_failures=tuple(layer.name for layer in result.layers if layer.gradient_problem is not None),
     )
+
+
+def _quantized(layer: TernaryLinear) -> QuantizedWeight:
+    """The protocol's record of a stored weight, scales in the type that they are stored in."""
+    parts = zip(layer.ternary().codes, layer.scale, strict=True)
+    first, *others = (QuantizedWeight(codes, scale, layer.group_size) for codes, scale in parts)
+    return replace(first, further=tuple(others))
 
 
 def _options(variant: WeightVariant) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
 from bitnet.packed_manifest import MANIFEST, TENSORS
-from bitnet.packing import unpack
+from bitnet.packing import unpack_planes
 from tests.bitnet.small_models import ARCHITECTURES, CONFIGS, model_from, packed_model, small_tokenizer
 
 TOKENS = torch.arange(2, 34).reshape(2, 16)
@@ -76,10 +76,10 @@ def test_the_file_holds_codes_scales_and_the_tied_table_once(stored):
     tensors = load_file(stored / TENSORS)
     name = "model.layers.0.mlp.down_proj"
     assert tensors[f"{name}.packed"].dtype == torch.uint8
-    assert tensors[f"{name}.packed"].shape == (32, 11)
-    assert tensors[f"{name}.scale"].shape == (32, 1)
-    assert tensors[f"{name}.scale"].dtype == torch.float32
-    assert set(unpack(tensors[f"{name}.packed"], "2bit", 44).unique().tolist()) == {-1, 0, 1}
+    assert tensors[f"{name}.packed"].shape == (1, 32, 11)
+    assert tensors[f"{name}.scale"].shape == (1, 32, 1)
+    assert tensors[f"{name}.scale"].dtype == torch.float16
+    assert set(unpack_planes(tensors[f"{name}.packed"], "2bit", 44).unique().tolist()) == {-1, 0, 1}
     assert tensors["model.embed_tokens.weight"].dtype == torch.float16
     assert tensors["model.norm.weight"].dtype == torch.float32
     assert not any(key.startswith("lm_head") or key.endswith("proj.weight") for key in tensors)
@@ -149,8 +149,11 @@ NAME = "model.layers.0.mlp.down_proj"
         (lambda t: t.pop("model.embed_tokens.weight"), r"lacks the tensor 'model\.embed_tokens\.weight'"),
         (lambda t: t.update(extra=torch.zeros(1)), "holds the unexpected tensor 'extra'"),
         (lambda t: t.update({f"{NAME}.bias": torch.zeros(32)}), rf"unexpected tensor '{NAME}\.bias'"),
-        (lambda t: t.update({f"{NAME}.scale": torch.ones(31, 1)}), r"is float32\[31, 1\] instead of float32\[32, 1\]"),
-        (lambda t: t.update({f"{NAME}.scale": torch.ones(32, 1).half()}), r"is float16\[32, 1\] instead of float32"),
+        (
+            lambda t: t.update({f"{NAME}.scale": torch.ones(1, 31, 1)}),
+            r"is float32\[1, 31, 1\] instead of float16\[1, 32, 1\]",
+        ),
+        (lambda t: t.update({f"{NAME}.scale": torch.ones(1, 32, 1)}), r"is float32\[1, 32, 1\] instead of float16"),
         (lambda t: t[f"{NAME}.packed"].fill_(255), rf"Layer '{NAME}' in .*model\.safetensors"),
     ],
 )
@@ -163,7 +166,7 @@ def test_tensors_that_do_not_fit_are_named(stored, change, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda m: m.update(version=2), "has format version 2, but this program reads version 1"),
+        (lambda m: m.update(version=1), "has format version 1, but this program reads version 2"),
         (lambda m: m.pop("version"), "has format version None"),
         (lambda m: m["quantization"].update(rule="magic"), r"damaged at 'quantization\.rule'"),
         (lambda m: m.pop("layers"), "damaged at 'layers'"),

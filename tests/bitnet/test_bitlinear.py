@@ -12,6 +12,7 @@ from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.errors import BitnetError
 from bitnet.packing import CODECS
 from bitnet.quantizer import quantize_activation, quantize_weight
+from bitnet.ternary import TernarySum
 
 GRANULARITIES = ["tensor", "channel", "group"]
 
@@ -100,7 +101,7 @@ def test_gradients_are_those_of_the_identity_surrogate(granularity: str) -> None
     linear(x_hat, w_hat, b).backward(out_gradient)
     for found, expected in ((layer.weight, w_hat), (layer.bias, b), (x, x_hat)):
         assert torch.equal(found.grad, expected.grad)
-    assert (layer.weight.grad[layer.ternary().codes == 0] != 0).all()
+    assert (layer.weight.grad[layer.ternary().codes[0] == 0] != 0).all()
 
 
 def test_finite_differences_with_quantization_switched_off() -> None:
@@ -176,9 +177,36 @@ def test_a_packed_layer_passes_gradients_to_its_input() -> None:
     torch.testing.assert_close(x.grad, packed.weight.sum(dim=0).expand(2, 22))
 
 
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("scale_dtype", ["float16", "float32"])
+def test_a_layer_on_a_grid_trains_its_scales(granularity: str, scale_dtype: str) -> None:
+    planes = bit_linear(granularity=granularity, planes=2, scale_dtype=scale_dtype).ternary()
+    options = {"granularity": granularity, "group_size": planes.group_size or 128, "scale_dtype": scale_dtype}
+    layer = BitLinear(randn(12, 22, seed=1), scale=planes.scale, activation_bits=None, **options)
+    x, out_gradient = randn(5, 22, seed=5), randn(5, 12, seed=6)
+    layer(x).backward(out_gradient)
+    ternary = layer.ternary()
+    assert torch.equal(ternary.scale, planes.scale)
+    assert torch.equal(layer.weight.grad, out_gradient.T @ x)
+    scale = ternary.scale.clone().requires_grad_()
+    by_hand = TernarySum(ternary.codes, scale, ternary.group_size).dequantize()
+    linear(x, by_hand).backward(out_gradient)
+    torch.testing.assert_close(layer.scale.grad, scale.grad)
+    packed = TernaryLinear.from_ternary(ternary, codec="base3", activation_bits=None, scale_dtype=scale_dtype)
+    assert torch.equal(packed(x), layer(x))
+    assert packed.scale.dtype == getattr(torch, scale_dtype)
+    assert packed.half().scale.dtype == getattr(torch, scale_dtype)
+
+
+def test_several_planes_of_a_rule_leave_less_error_each() -> None:
+    weight = randn(12, 22, seed=1)
+    errors = [float((BitLinear(weight, planes=p).ternary().dequantize() - weight).norm()) for p in (1, 2, 3)]
+    assert errors[2] < errors[1] / 1.5 < errors[0] / 3
+
+
 def test_repr_tells_the_quantization() -> None:
     assert "rule=optimal, granularity=channel, activation_bits=8" in repr(bit_linear())
-    assert "codec=2bit, group_size=None" in repr(TernaryLinear(4, 4))
+    assert "codec=2bit, planes=1, group_size=None" in repr(TernaryLinear(4, 4))
 
 
 def test_bad_input_is_refused() -> None:
@@ -192,6 +220,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(BitnetError, match="NaN"):
         layer(torch.ones(1, 2))
     packed = TernaryLinear.from_ternary(bit_linear().ternary())
-    packed.packed[0, 0] = 0b11
+    packed.packed[0, 0, 0] = 0b11
     with pytest.raises(BitnetError, match="never writes"):
         packed(torch.ones(1, 22))

@@ -55,8 +55,9 @@ def test_codes_and_scales_are_those_of_the_rule_on_the_out_by_in_weight(architec
         module = model.get_submodule(name)
         weight = module.weight.T if isinstance(module, Conv1D) else module.weight
         expected = quantize_weight(weight.detach(), "absmean", tau=0.05)
-        assert torch.equal(layer.ternary().codes, expected.codes)
-        assert torch.equal(layer.ternary().scale, expected.scale)
+        (plane,) = layer.ternary().planes
+        assert torch.equal(plane.codes, expected.codes)
+        assert torch.equal(plane.scale, expected.scale.half().float())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,7 +80,8 @@ def test_the_plain_model_has_plain_layers_and_holds_half_of_scale_times_codes(ar
         module = plain.get_submodule(name)
         assert type(module) is type(model.get_submodule(name))
         ternary = layer.ternary()
-        expected = (ternary.codes.float() * ternary.scale).half()
+        expected = ternary.dequantize().half()
+        assert torch.equal(expected.float(), ternary.dequantize())
         stored = module.weight.T if isinstance(module, Conv1D) else module.weight
         assert torch.equal(stored, expected)
         assert (module.bias is None) == (layer.bias is None)
@@ -118,6 +120,20 @@ def test_tables_are_rounded_as_stored_and_only_there(dtype):
         assert not torch.equal(packed.get_submodule(name).weight, model.get_submodule(name).weight)
         assert torch.equal(compressed.model.get_submodule(name).weight, model.get_submodule(name).weight)
     assert torch.equal(packed.model.norm.weight, model.model.norm.weight)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
+def test_several_planes_go_through_every_form(granularity):
+    settings = {"planes": 2, "granularity": granularity, "group_size": 16, "embedding_dtype": "float32"}
+    compressed = CompressedModel.from_model(small_model("gpt2"), config(**settings))
+    packed = compressed.packed()
+    again = packed.latent()
+    assert torch.equal(logits(compressed.model), logits(packed.model))
+    assert torch.equal(logits(again.model), logits(packed.model))
+    assert all(layer.scale.requires_grad for layer in again.layers.values())
+    plain = packed.dequantized()
+    for name, layer in packed.layers.items():
+        assert torch.equal(plain.get_submodule(name).weight.T.float(), layer.ternary().dequantize())
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
@@ -181,6 +197,8 @@ def test_a_scale_beyond_float16_is_named():
     model = small_model("llama")
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight.mul_(1e8)
-    compressed = CompressedModel.from_model(model, config())
+    with pytest.raises(BitnetError, match=r"a scale reaches .* beyond float16"):
+        CompressedModel.from_model(model, config()).packed()
+    compressed = CompressedModel.from_model(model, config(scale_dtype="float32"))
     with pytest.raises(BitnetError, match=r"'model\.layers\.0\.mlp\.up_proj\.weight' reaches .* beyond float16"):
         compressed.dequantized()

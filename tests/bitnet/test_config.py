@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitnet.config import SIZE_TABLE, Phase4Config, allowed_values, size_class
+from bitnet.config import RECIPES, SIZE_TABLE, Phase4Config, allowed_values, size_class
 from bitnet.errors import BitnetError
 
 fields = st.fixed_dictionaries(
@@ -91,8 +91,33 @@ def test_resolving_never_overwrites_the_user() -> None:
     config = Phase4Config(sparsity_threshold=0.0)
     resolved = config.resolved(10**10)
     assert (resolved.sparsity_threshold, resolved.compression_target) == (0.0, 12.0)
-    assert resolved.resolved(1) == resolved
+    assert resolved.resolved(10**10) == resolved
     assert config.compression_target is None
+
+
+def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
+    resolved = Phase4Config().resolved(10**8)
+    assert (resolved.compensation, resolved.planes, resolved.codec) == ("sequential", 3, "base3")
+    assert Phase4Config(max_minutes=10.0).resolved(10**8).planes == 2
+    chosen = Phase4Config(planes=1, codec="2bit").resolved(10**8)
+    assert (chosen.compensation, chosen.planes, chosen.codec) == ("sequential", 1, "2bit")
+    for config in (Phase4Config(rule="absmean").resolved(10**8), Phase4Config().resolved(10**6)):
+        assert (config.compensation, config.planes, config.codec) == ("none", 1, "2bit")
+
+
+def test_open_settings_of_recovery_come_from_the_recipe_of_the_size() -> None:
+    for parameters in (10**6, 10**9):
+        recipe = RECIPES[size_class(parameters)]
+        resolved = Phase4Config(warmup_steps=3, fine_tune_steps=7).resolved(parameters)
+        given = {"warmup_steps": 3, "fine_tune_steps": 7}
+        assert {name: getattr(resolved, name) for name in recipe | given} == recipe | given
+        audit = Phase4Config(recovery_recipe="audit").resolved(parameters)
+        assert (audit.fine_tune_lr, audit.grokfast_lambda, audit.distillation) == (1e-5, 2.0, 0.0)
+
+
+def test_the_recipes_are_settings_that_are_allowed() -> None:
+    for recipe in RECIPES.values():
+        assert dict(Phase4Config(**recipe)).items() >= recipe.items()
 
 
 def test_a_configuration_is_frozen() -> None:

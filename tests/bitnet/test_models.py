@@ -236,7 +236,7 @@ def test_opposite_infinities_and_large_finite_values_are_told_apart():
 def test_scales_of_packed_layers_are_checked_and_their_codes_are_not_numbers(run_output):
     _, model = run_output
     check_weights(model)
-    model.model.layers[0].mlp.down_proj.scale[1] = math.nan
+    model.model.layers[0].mlp.down_proj.scale[0, 1] = math.nan
     with pytest.raises(BitnetError, match=r"'model\.layers\.0\.mlp\.down_proj\.scale'"):
         check_weights(model)
 

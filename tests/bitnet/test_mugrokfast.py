@@ -257,3 +257,24 @@ def test_bad_input_is_refused() -> None:
         MuGrokfast([("a", parameter)], [], lr=0.1, grokfast_lambda=math.nan)
     with pytest.raises(BitnetError, match="no further parameter group"):
         MuGrokfast([("a", parameter)], [], lr=0.1).add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    with pytest.raises(BitnetError, match="qk_clip = 0"):
+        MuGrokfast([("a", parameter)], [], lr=0.1, qk_clip=0.0)
+
+
+def test_hidden_matrices_may_go_to_adamw_for_comparison() -> None:
+    ours, plain = Net(), Net()
+    adamw = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.1)
+    train(ours, MuGrokfast.for_model(ours, muon=False, lr=0.01, grokfast_lambda=0.0, weight_decay=0.1), 3)
+    train(plain, adamw, 3)
+    assert same_parameters(ours, plain)
+
+
+def test_weight_decay_is_decoupled_in_both_optimizers() -> None:
+    """Of a gradient of 0 nothing is left but the decay."""
+    model = Net()
+    before = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    MuGrokfast.for_model(model, lr=0.1, weight_decay=0.5).step()
+    for parameter, start in zip(model.parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(parameter, start * 0.95)

@@ -12,6 +12,7 @@ REPORT = RecoveryReport(
     steps=6,
     best_step=6,
     epochs=0.5,
+    tokens=1000,
     seconds=1.0,
     operations_per_step=1e9,
     codes_flipped=0.01,
@@ -101,7 +102,7 @@ def test_tables_in_float32_are_not_compressed(outcome):
         (REPORT, True, {}, []),
         (None, False, {"fine_tune_steps": 0}, []),
         (None, True, {"fine_tune_steps": 0}, [("recovery", "none", "fine_tune_steps is 0")]),
-        (None, True, {}, [("recovery", "none", "one calibration sample cannot be divided")]),
+        (None, True, {}, [("recovery", "none", "no text is left to select weights by")]),
         (
             dataclasses.replace(REPORT, planned_steps=4, steps=4),
             True,

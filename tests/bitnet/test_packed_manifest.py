@@ -5,7 +5,7 @@ from bitnet.artifacts import save_packed
 from bitnet.checkpoint import write_json
 from bitnet.errors import BitnetError
 from bitnet.packed_manifest import MANIFEST, TENSORS, check_files, is_packed, read_manifest
-from bitnet.packing import unpack
+from bitnet.packing import unpack_planes
 from tests.bitnet.small_models import packed_model, small_tokenizer
 
 
@@ -20,9 +20,9 @@ def test_the_manifest_describes_every_layer_and_every_other_file(stored):
     manifest = read_manifest(stored)
     assert set(manifest.files) == {path.name for path in stored.iterdir()} - {MANIFEST}
     layer = next(entry for entry in manifest.layers if entry.name == "model.layers.1.self_attn.k_proj")
-    codes = unpack(load_file(stored / TENSORS)[f"{layer.name}.packed"], "2bit", 32)
+    codes = unpack_planes(load_file(stored / TENSORS)[f"{layer.name}.packed"], "2bit", 32)
     assert layer.shape == (16, 32)
-    assert layer.scale_shape == (16, 1)
+    assert layer.scale_shape == (1, 16, 1)
     assert layer.zero_fraction == pytest.approx((codes == 0).double().mean().item())
     assert is_packed(stored)
     assert not is_packed(stored / "nowhere")

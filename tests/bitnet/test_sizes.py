@@ -1,6 +1,9 @@
 import pytest
+import torch
 
-from bitnet.artifacts import save_fp16, save_packed
+from bitnet.artifacts import load_packed, save_fp16, save_packed
+from bitnet.compressed_model import CompressedModel, is_kept
+from bitnet.config import Phase4Config
 from bitnet.packed_manifest import TENSORS
 from bitnet.sizes import Sizes, folder_bytes, sizes, tensor_bytes
 from tests.bitnet.small_models import packed_model, small_model, small_tokenizer
@@ -24,7 +27,7 @@ def test_sizes_are_counted_on_disk(tmp_path, codec, row):
     weights = sum(layer.in_features * layer.out_features for layer in compressed.layers.values())
     assert size.quantized_weights == weights
     down = 44 if codec == "int8" else -(-44 // (4 if codec == "2bit" else 5))
-    assert size.quantized_bytes == (rows - 64) * row + 64 * down + 4 * rows
+    assert size.quantized_bytes == (rows - 64) * row + 64 * down + 2 * rows
     assert size.bits_per_weight == 8 * size.quantized_bytes / weights
     assert size.quantized_ratio == pytest.approx(32 / size.bits_per_weight)
 
@@ -42,3 +45,26 @@ def test_a_folder_is_counted_with_everything_below_it(tmp_path):
     (tmp_path / "one").write_bytes(b"123")
     (tmp_path / "below" / "two").write_bytes(b"4567")
     assert folder_bytes(tmp_path) == 7
+
+
+def test_a_layer_that_is_kept_counts_with_its_sixteen_bits(tmp_path):
+    model = small_model("gpt2")
+    config = Phase4Config().resolved(1000)
+    ternary = {name: layer.ternary() for name, layer in CompressedModel.from_model(model, config).layers.items()}
+    whole, name = CompressedModel.from_planes(model, config, ternary), "transformer.h.0.mlp.c_fc"  # [128, 32]
+    made = CompressedModel.from_planes(model, config, {key: value for key, value in ternary.items() if key != name})
+    for part, compressed in (("whole", whole), ("made", made)):
+        (tmp_path / part).mkdir()
+        save_packed(compressed, small_tokenizer(), tmp_path / part)
+    sizes_of = {part: sizes(1000, tmp_path / part, tmp_path) for part in ("whole", "made")}
+    assert sizes_of["made"].quantized_weights == sizes_of["whole"].quantized_weights
+    stored = 128 * (32 // 4 + 2)  # codes of 2 bits and a scale of 2 bytes a row
+    assert sizes_of["made"].quantized_bytes == sizes_of["whole"].quantized_bytes - stored + 2 * 128 * 32
+    loaded, _ = load_packed(tmp_path / "made")
+    assert [decision.name for decision in loaded.plan if is_kept(decision)] == [name]
+    weight = loaded.model.get_submodule(name).weight
+    assert torch.equal(weight, model.get_submodule(name).weight.half().float())
+    tokens = torch.arange(2, 30).unsqueeze(0)
+    assert torch.equal(loaded.model(tokens).logits, made.model(tokens).logits)
+    plain = made.dequantized().get_submodule(name).weight
+    assert torch.equal(plain.float(), weight)

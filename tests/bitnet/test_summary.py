@@ -8,11 +8,13 @@ from rich.console import Console
 from bitnet.perplexity import DocumentScore, PerplexityResult
 from bitnet.quality import EXPLANATIONS, Measurements, gates
 from bitnet.result import (
+    AttemptRow,
     CalibrationRow,
     DualOutputRow,
     FallbackRow,
     Figures,
     GateRow,
+    LayerRow,
     Phase4Result,
     RecoveryRow,
     SizesRow,
@@ -72,6 +74,8 @@ def result(measured=GOOD, limit=0.1, target=8.0, verification=VERIFIED, **change
             "fine_tune_lr": 1e-5,
             "codec": "2bit",
             "embedding_dtype": "float16",
+            "compensation": "none",
+            "planes": 1,
         },
         "user_set": (),
         "plan": (),
@@ -201,6 +205,8 @@ def test_what_has_been_done_already_is_not_suggested(group_size):
         "granularity": "group",
         "group_size": group_size,
         "fine_tune_lr": 2e-4,
+        "compensation": "sequential",
+        "planes": 3,
     }
     text = "\n".join(verdict(result(measured, config=config)))
     assert re.findall(r"--set (\S+)", text) == ["granularity=channel"]
@@ -265,3 +271,28 @@ def test_an_evaluation_of_several_texts_has_a_row_for_each_that_was_scored():
     assert row(text, "[a].txt")[:2] == ["10", f"{math.exp(2):.3f}"]
     assert row(text, "b.txt")[1] == "infinite"
     assert "left-out" not in text
+
+
+def test_the_path_through_the_fallback_chain_and_the_planes_are_shown(tmp_path):
+    attempts = (
+        AttemptRow(name="as configured", token_perplexity=None, next_token_accuracy=0.1, layers_by_planes={1: 3}),
+        AttemptRow(name="more planes", token_perplexity=21.5, next_token_accuracy=0.4, layers_by_planes={1: 1, 2: 2}),
+    )
+    layers = tuple(
+        LayerRow(
+            name=f"layer {planes}",
+            shape=(2, 4),
+            planes=planes,
+            scale_shape=(planes, 2, 1),
+            zero_fraction=0.5,
+            bytes=10,
+            gradient_norm=1.0,
+            gradient_problem=None,
+        )
+        for planes in (1, 2, 2)
+    )
+    text = summary(result(attempts=attempts, layers=layers), tmp_path)
+    assert "as configured: token perplexity infinite, next-token accuracy 10.0 %" in text
+    assert "more planes: token perplexity 21.500" in text
+    assert "layers by ternary planes: 1 with 1, 2 with 2" in text
+    assert "Attempts" not in summary(result(), tmp_path)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from harness.subject import Declaration, OptimizerRecipe, WeightVariant
 
-RECIPE = OptimizerRecipe(momentum=0.9, update_scale="original", betas=(0.8, 0.99), eps=1e-7, qk_clip=1.5)
+RECIPE = OptimizerRecipe(momentum=0.9, update_scale="original", betas=(0.8, 0.99), eps=1e-7, qk_clip=0.2)
 VARIANT = WeightVariant("sign", "tensor", None, None, "at_least", "absmean", second_moment=False)
 QUINTIC, CUBIC = (3.4445, -4.7750, 2.0315), (1.5, -0.5, 0.0)
 
@@ -17,8 +17,8 @@ QUINTIC, CUBIC = (3.4445, -4.7750, 2.0315), (1.5, -0.5, 0.0)
 class OwnOptimizer(Optimizer):
     """Everything in one step function, in the precision of the parameters."""
 
-    def __init__(self, model: nn.Module, lr: float, alpha: float, lam: float, defect: str) -> None:
-        self.alpha, self.lam, self.defect, self.first_lr = alpha, lam, defect, lr
+    def __init__(self, model: nn.Module, lr: float, alpha: float, lam: float, decay: float, defect: str) -> None:
+        self.alpha, self.lam, self.decay, self.defect, self.first_lr = alpha, lam, decay, defect, lr
         tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
         if hasattr(model, "get_output_embeddings"):
             tables.append(model.get_output_embeddings())
@@ -43,8 +43,11 @@ class OwnOptimizer(Optimizer):
             for _ in range(repeats):
                 state = self.state[parameter]
                 state["step"] = state.get("step", 0) + 1
-                gradient = self.filter(parameter.grad, state)
+                through_gradient = self.defect == "decay through the gradient"
+                gradient = self.filter(parameter.grad + self.decay * parameter * through_gradient, state)
                 update = self.muon(gradient, state, group) if group["hidden"] else self.adamw(gradient, state)
+                if not through_gradient and (group["hidden"] or self.defect != "decay of the matrices alone"):
+                    parameter *= 1 - self.rate(group) * self.decay
                 parameter -= self.rate(group) * update
                 if self.defect == "weights become codes" and group["hidden"] and parameter.abs().max() > 0:
                     parameter.copy_(parameter.sign() * parameter.abs().mean())
@@ -85,7 +88,9 @@ class OwnOptimizer(Optimizer):
         if head is None or self.defect == "no clip":
             return update
         heads = update.reshape(-1, head * update.shape[1])
-        return (heads * (RECIPE.qk_clip / heads.norm(dim=1, keepdim=True)).clamp(max=1)).reshape(update.shape)
+        return (heads * (RECIPE.qk_clip / heads.square().mean(dim=1, keepdim=True).sqrt()).clamp(max=1)).reshape(
+            update.shape
+        )
 
     def adamw(self, gradient, state):
         (beta1, beta2), step = RECIPE.betas, state["step"]
@@ -119,8 +124,8 @@ class OptimizerSubject:
     def declaration(self) -> Declaration:
         return Declaration(name=f"optimizer {self.defect or 'as defined'}", version="1", variants=(VARIANT,))
 
-    def optimizer(self, model, lr, alpha, lam):
-        return OwnOptimizer(model, lr, alpha, lam, self.defect)
+    def optimizer(self, model, lr, alpha, lam, weight_decay=0.0):
+        return OwnOptimizer(model, lr, alpha, lam, weight_decay, self.defect)
 
     def training_linear(self, weight, bias, variant, quantize=True):
         layer = SignLinear(weight.shape[1], weight.shape[0], bias=False)

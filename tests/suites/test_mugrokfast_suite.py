@@ -10,6 +10,7 @@ from tests.suites.optimizer_subjects import OptimizerSubject
 SUITE = "test_mugrokfast.py"
 GAIN = "test_gain_of_the_filter"
 STEPS = "test_three_steps_are_those_of_the_reference"
+DECAY = "test_weight_decay_is_decoupled"
 ORTHOGONAL = "test_updates_of_hidden_matrices_are_nearly_orthogonal"
 SIZE = "test_size_of_the_gradient_does_not_matter_to_a_hidden_matrix"
 ROUTES = "test_each_parameter_gets_the_update_of_its_kind"
@@ -26,16 +27,18 @@ MISTAKES = {
     "no look-ahead": {STEPS},
     "four steps": MATRICES,
     "cubic steps": MATRICES,
-    "gradient not normalised": {*MATRICES, CLIP, RATE},  # it overflows to NaN
+    "gradient not normalised": {*MATRICES, CLIP, RATE, DECAY},  # it overflows to NaN
     "tall matrices not orthogonalised": MATRICES,
     "scale of the wrong side": MATRICES,
     "moments not corrected": {STEPS, ROUTES, TIED},
     "Muon for every matrix": {ROUTES, TIED},
     "AdamW for everything": {*MATRICES, CLIP},
-    "biases left out": {STEPS, ROUTES, RATE},
+    "biases left out": {STEPS, ROUTES, RATE, DECAY},
     "tied parameters updated twice": {ROUTES, TIED},
     "no clip": {ROUTES, CLIP},
-    "weights become codes": {*MATRICES, RATE},
+    "decay through the gradient": {DECAY},
+    "decay of the matrices alone": {DECAY},
+    "weights become codes": {*MATRICES, RATE, DECAY},
     "rate fixed at the start": {RATE},
     "rate of the hidden matrices alone": {RATE},
 }

@@ -86,3 +86,19 @@ def test_whatever_ends_a_run_early_leaves_nothing_behind(error, folder, texts, t
     else:
         assert_one_sentence(outcome, "This stage fails.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_planes_and_minutes_are_settings_that_have_flags(monkeypatch, tmp_path):
+    given = []
+
+    def run(model, out, config, **_):
+        given.append(config)
+        raise BitnetError("enough seen")
+
+    monkeypatch.setattr("bitnet.phase_controller.run_phase4", run)
+    finished = bitnet("compress", "model", "--out", tmp_path / "out", "--planes", 2, "--max-minutes", 12.5)
+    assert finished.exit_code == 2
+    assert (given[0].planes, given[0].bits_budget, given[0].max_minutes) == (2, None, 12.5)
+    bitnet("compress", "model", "--out", tmp_path / "out", "--set", "planes=3")
+    assert (given[1].planes, given[1].bits_budget, given[1].max_minutes) == (3, 6.0, None)
+    assert bitnet("compress", "model", "--out", tmp_path / "out", "--planes", 4).exit_code == 2

@@ -5,7 +5,7 @@ from torch import nn
 from bitnet.bitlinear import TernaryLinear
 from bitnet.errors import BitnetError
 from bitnet.kernels import KernelLinear, accelerate, backend, backends
-from bitnet.quantizer import TernaryWeight
+from bitnet.ternary import TernarySum, TernaryWeight
 
 
 def ternary_linear(**options):
@@ -17,6 +17,16 @@ def ternary_linear(**options):
 @pytest.mark.parametrize("name", backends())
 def test_a_layer_computes_what_it_was_made_from(codec, name):
     layer = ternary_linear(codec=codec)
+    x = torch.randn(5, 64)
+    torch.testing.assert_close(KernelLinear(layer, backend=name)(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", backends())
+@pytest.mark.parametrize("scale_dtype", ["float16", "float32"])
+def test_a_layer_of_several_planes(name, scale_dtype):
+    codes = torch.randint(-1, 2, (3, 24, 64), dtype=torch.int8)
+    planes = TernarySum(codes, torch.rand(3, 24, 4), group_size=16)
+    layer = TernaryLinear.from_ternary(planes, codec="base3", scale_dtype=scale_dtype)
     x = torch.randn(5, 64)
     torch.testing.assert_close(KernelLinear(layer, backend=name)(x), layer(x), rtol=1e-5, atol=1e-5)
 

@@ -45,6 +45,10 @@ MODELS = {
         ),
         {"embedding_dtype": "float32"},
     ),
+    "three planes of groups": (
+        LlamaConfig(**LLAMA_LIKE, tie_word_embeddings=True),
+        {"planes": 3, "granularity": "group", "group_size": 16, "codec": "base3", "scale_dtype": "float32"},
+    ),
     "qwen2": (Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False), {"embedding_dtype": "int8"}),
 }
 

@@ -31,6 +31,7 @@ CAPABILITIES = [
     protocol.DecidesGates,
     protocol.Optimizes,
     protocol.FineTunes,
+    protocol.ResumesFineTuning,
     protocol.HandsOver,
     protocol.RunsCommand,
     protocol.MultipliesTernary,
@@ -188,7 +189,7 @@ def test_manifests_are_checked_on_both_sides(folder, outcome):
 def test_the_optimizer_takes_the_constants_that_the_recipe_declares(model):
     optimizer = SUBJECT.optimizer(model, lr=0.01, alpha=0.9, lam=0.5)
     assert optimizer.param_groups
-    assert SUBJECT.optimizer_recipe.qk_clip is None
+    assert SUBJECT.optimizer_recipe.qk_clip == optimizer.qk_clip
 
 
 def test_fine_tuning_gives_the_weights_of_the_last_step(outcome):

@@ -1,0 +1,73 @@
+"""Stage 4: from the full-precision model to ternary weights, by a rule or with compensation."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bitnet.compressed_model import CompressedModel, layer_plan
+from bitnet.layer_store import LayerStore, TernaryLayer
+from bitnet.phase_state import Calibration, Run
+from bitnet.progress import Advance
+from bitnet.ternarizer import Settings, ternarize
+from bitnet.verify import weights_digest
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A compressed model; `layers` holds what compensation measured, by name, None without it.
+
+    `by_rule` is the trainable form that a rule has given, None where the packed form came first.
+    """
+
+    packed: CompressedModel
+    layers: Mapping[str, TernaryLayer] | None = None
+    by_rule: CompressedModel | None = None
+
+    def trainable(self) -> CompressedModel:
+        """The trainable form; it is made when it is asked for, as it is as large as the model."""
+        return self.by_rule or self.packed.latent()
+
+
+def compress(
+    run: Run, calibration: Calibration, work: Path, progress: Advance, planes: Mapping[str, int] | None = None
+) -> Compression:
+    """Make every layer of the plan ternary.
+
+    Args:
+        work: where layers that compensation has finished are kept, for the same run after an interruption.
+        planes: planes by layer, with compensation; layers that it does not name are kept in half precision. None takes
+            `config.planes` for all.
+    """
+    model, config = run.loaded.model, run.config
+    if calibration.compensation is None:
+        trainable = CompressedModel.from_model(model, config, calibration.moments)
+        return Compression(trainable.packed(), by_rule=trainable)
+    names = [decision.name for decision in layer_plan(model) if decision.quantized]
+    settings = Settings(
+        planes=dict.fromkeys(names, config.planes) if planes is None else planes,
+        group_size=config.group_size if config.granularity == "group" else None,
+        activation_bits=config.activation_bits,
+        scale_dtype=config.scale_dtype,
+    )
+    tokens = calibration.compensation.tokens
+    store = LayerStore(work / "layers", _run_key(run, tokens, settings))
+    layers = ternarize(model, tokens, settings, store, lambda done, total, *_: progress(done, total))
+    packed = CompressedModel.from_planes(model, config, {name: layer.weight for name, layer in layers.items()})
+    return Compression(packed, layers)
+
+
+def _run_key(run: Run, tokens: torch.Tensor, settings: Settings) -> str:
+    """What decides the layers, but for the planes of each."""
+    parts = (
+        weights_digest(run.loaded.model),
+        hashlib.sha256(tokens.contiguous().numpy().tobytes()).hexdigest(),
+        settings.group_size,
+        settings.activation_bits,
+        settings.scale_dtype,
+        torch.__version__,
+        torch.get_num_threads(),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""The grid of a sum of ternary planes: 3^p values a row, the nearest of them, and scales fitted to weights.
+
+With scales a_1..a_p a weight becomes sum_i a_i t_i, t_i in {-1, 0, +1}. Rows have grids of their own; everything here
+runs over all rows at once.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int8, Int64
+from torch import Tensor
+
+from bitnet.ternary import equal_groups
+
+MAX_PLANES = 3
+_REFITS = 3
+#: Starts: the largest grid value, in units of the largest weight (it need not be reached), by the number of planes.
+_REACHES = {1: (0.5,), 2: (0.7, 0.9), 3: (0.85, 1.0)}
+#: A plane's scale over the next one's. An even grid has 3; less crowds values in the middle, where most weights are.
+_RATIO = 1.75
+
+
+class Grid(NamedTuple):
+    """The values of each row in ascending order, the bounds half-way between them, and the codes behind them."""
+
+    values: Float32[Tensor, "rows values"]
+    bounds: Float32[Tensor, "rows bounds"]
+    order: Int64[Tensor, "rows values"]
+
+    def nearest(self, weight: Float32[Tensor, "rows n"]) -> Int64[Tensor, "rows n"]:
+        """Index of the value nearest to each weight; of two equally near the smaller one."""
+        return torch.searchsorted(self.bounds, weight.contiguous())
+
+    def codes(self, index: Int64[Tensor, "rows n"], planes: int) -> Int8[Tensor, "planes rows n"]:
+        """The codes of the values of that index."""
+        return combinations(planes)[self.order.gather(1, index)].movedim(-1, 0)
+
+
+@functools.cache
+def combinations(planes: int) -> Int8[Tensor, "values planes"]:
+    """Every choice of codes: [3^planes, planes]."""
+    return torch.tensor(list(itertools.product((-1, 0, 1), repeat=planes)), dtype=torch.int8)
+
+
+def grid(scales: Float32[Tensor, "planes rows"]) -> Grid:
+    """The grid of each row."""
+    values, order = (scales.T @ combinations(len(scales)).T.to(scales.dtype)).sort(dim=1, stable=True)
+    return Grid(values, (values[:, 1:] + values[:, :-1]) / 2, order)
+
+
+def fit_scales(
+    weight: Float32[Tensor, "rows n"], importance: Float32[Tensor, "#rows n"], planes: int
+) -> Float32[Tensor, "planes rows"]:
+    """Scales whose grid is near the weights: sum_j importance_j (w_j - q_j)^2 is low, planes fitted jointly.
+
+    From several starts, codes and least-squares scales take turns; each row keeps its best.
+    """
+    peak = weight.abs().amax(dim=1)
+    best, lowest = torch.zeros(planes, len(weight)), torch.full((len(weight),), torch.inf)
+    steps = torch.tensor([_RATIO**-i for i in range(planes)])
+    for reach in _REACHES[planes]:
+        scales = (reach / steps.sum() * steps).unsqueeze(1) * peak
+        for _ in range(_REFITS):
+            found = grid(scales)
+            codes = found.codes(found.nearest(weight), planes).to(weight.dtype)
+            scales = least_squares(codes, weight * importance, codes * importance, scales)
+        found = grid(scales)
+        error = ((weight - found.values.gather(1, found.nearest(weight))).square() * importance).sum(dim=1)
+        better = error < lowest
+        lowest, best = torch.where(better, error, lowest), torch.where(better, scales, best)
+    return best
+
+
+def least_squares(
+    codes: Float32[Tensor, "planes rows n"],
+    target: Float32[Tensor, "rows n"],
+    weighted: Float32[Tensor, "planes rows n"],
+    before: Float32[Tensor, "planes rows"],
+) -> Float32[Tensor, "planes rows"]:
+    """Scales that minimise (w - sum a t) M (w - sum a t)^T of each row.
+
+    Args:
+        codes: t.
+        target: w M.
+        weighted: t M.
+        before: the scales so far, which a tiny ridge pulls to, so that a plane without codes keeps its scale.
+    """
+    gram = torch.einsum("prn,qrn->rpq", codes, weighted)
+    right = torch.einsum("prn,rn->rp", codes, target)
+    ridge = 1e-6 * gram.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-30
+    gram = gram + torch.diag_embed(ridge.unsqueeze(1).expand(-1, len(codes)))
+    solved = torch.linalg.solve(gram.double(), (right + ridge.unsqueeze(1) * before.T).double().unsqueeze(2))
+    scales: Tensor = solved.squeeze(2).T.to(codes.dtype)
+    return scales
+
+
+def nearest_codes(
+    weight: Float[Tensor, "out in"], scale: Float32[Tensor, "planes rows groups"], group_size: int | None
+) -> Int8[Tensor, "planes out in"]:
+    """Codes of the grid value nearest to each weight; where a scale is 0 so is the code.
+
+    Args:
+        scale: one row of scales for the matrix, or one for each row of it.
+        group_size: input features that share a scale; None for one scale a row.
+    """
+    rows, width = weight.shape
+    planes = len(scale)
+    scale = scale.expand(planes, rows, -1)
+    codes = torch.empty(planes, rows, width, dtype=torch.int8, device=weight.device)
+    for part, groups in equal_groups(width, group_size or width):
+        scales = scale[:, :, groups].reshape(planes, -1)
+        if scales.numel() == 0:
+            continue
+        found = grid(scales)
+        block = weight[:, part].float().reshape(scales.shape[1], -1)
+        chosen = found.codes(found.nearest(block), planes) * (scales != 0).unsqueeze(2)
+        codes[:, :, part] = chosen.reshape(planes, rows, -1)
+    return codes

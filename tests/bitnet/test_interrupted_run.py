@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from bitnet.checkpoint import digest_file, work_folder
+from bitnet.recovery_checkpoint import Checkpoints
+from bitnet.result import RESULT, without_times
+from tests.bitnet.phase4 import finish, write_model, write_texts
+
+#: Recovery runs, and keeps its state after the second and the fourth of six steps.
+SETTINGS = {"fine_tune_trigger": 0.0, "checkpoint_steps": 2}
+
+
+def outcome(out):
+    """Digests of everything but the result, and the result without times and places."""
+    told = without_times(json.loads((out / RESULT).read_text()))
+    digests = {
+        file.relative_to(out).as_posix(): digest_file(file)
+        for form in ("packed", "fp16")
+        for file in sorted((out / form).rglob("*"))
+    }
+    return digests, {**told, "command": None}
+
+
+def test_a_run_that_is_interrupted_in_recovery_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    model, texts = write_model(tmp_path / "model"), write_texts(tmp_path)
+    whole = finish(model, tmp_path / "whole", **SETTINGS, **texts)
+    assert whole.result.recovery.report["steps"] == 6
+    save, saves = Checkpoints.save, []
+
+    def interrupt(self, saved):
+        save(self, saved)
+        saves.append(saved.figures["steps"])
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finish(model, tmp_path / "out", **SETTINGS, **texts)
+    assert not (tmp_path / "out").exists()
+    assert work_folder(tmp_path / "out").is_dir()
+    finish(model, tmp_path / "out", **SETTINGS, **texts)
+    assert saves == [2, 4, 6]  # the second run began after the fourth step
+    assert outcome(tmp_path / "out") == outcome(tmp_path / "whole")
+    assert not work_folder(tmp_path / "out").exists()
+
+
+def test_another_run_does_not_go_on_from_the_checkpoint(tmp_path, monkeypatch):
+    model, texts = write_model(tmp_path / "model"), write_texts(tmp_path)
+    save, saves = Checkpoints.save, []
+
+    def interrupt(self, saved):
+        save(self, saved)
+        saves.append(saved.figures["steps"])
+        if len(saves) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finish(model, tmp_path / "out", **SETTINGS, **texts)
+    finish(model, tmp_path / "out", **SETTINGS, **texts, seed=1)
+    assert saves == [2, 2, 4, 6]
