@@ -119,7 +119,7 @@ def main() -> None:
         found = measure(arm, options.quick)
         record["arms"] = [old for old in record["arms"] if (old["table"], old["name"]) != (arm.table, arm.name)]
         record["arms"].append(found)
-        record["environment"] = describe_environment().model_dump()
+        record["environment"] = describe_environment().model_dump(exclude={"platform"})
         write_json(file, record)
         print(f"{arm.table}: {arm.name}: {found['perplexity']['evaluation']:.2f}, {found['seconds']:.0f} s", flush=True)
     (options.out / f"{form}.md").write_text(table(record), encoding="utf-8")
