@@ -80,7 +80,9 @@ RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
 
 #: How models above the class "tiny" are compressed where the user chose no rule: one ternary plane without compensation
 #: turns a pretrained model of that size into noise.
-COMPENSATED: Mapping[str, Any] = MappingProxyType({"compensation": "sequential", "codec": "base3"})
+COMPENSATED: Mapping[str, Any] = MappingProxyType(
+    {"compensation": "sequential", "codec": "base3", "granularity": "group", "group_size": 64}
+)
 #: Planes of these models: where the fallback chain may add some it starts lower, to end with fewer bits.
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from bitnet.ablation.arms import Arm, arms
 from bitnet.ablation.report import draw, table
@@ -22,7 +23,7 @@ from bitnet.compressed_model import CompressedModel, layer_plan
 from bitnet.compressor import compress
 from bitnet.config import Phase4Config
 from bitnet.fine_tuner import RecoveryReport, mean_loss, recover
-from bitnet.perplexity import perplexity
+from bitnet.perplexity import PerplexityResult, perplexity
 from bitnet.phase_controller import calibrate, load
 from bitnet.phase_state import Calibration, Run
 from bitnet.recovery_data import selection_samples, training_samples
@@ -34,7 +35,7 @@ QUICK = {"fine_tune_steps": 50, "fine_tune_tokens": 128}
 
 
 def measure(arm: Arm, quick: bool) -> dict[str, Any]:
-    """Everything that is known of an arm; perplexities are per token in windows of 512."""
+    """Everything that is known of an arm; perplexities are per token."""
     started = time.process_time()
     config = Phase4Config(**{**(QUICK if quick else {}), **arm.settings})
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +46,7 @@ def measure(arm: Arm, quick: bool) -> dict[str, Any]:
         if run.config.fine_tune_steps:
             report = _train(run, calibration, subject)
         final = subject.model if arm.control else subject.packed().model
-        figures = {name: perplexity(final, run.loaded.tokenizer, [text], 512, 4) for name, text in halves().items()}
+        figures = _evaluate(run, final)
     return {
         **arm._asdict(),
         "bits_per_weight": None if arm.control else bits_per_weight(subject.packed()),
@@ -76,8 +77,12 @@ def baseline() -> dict[str, float]:
     """Perplexity of the full-precision model."""
     with tempfile.TemporaryDirectory() as folder:
         run = load(MODEL, Path(folder) / "out", Phase4Config())
-    model, tokenizer = run.loaded.model, run.loaded.tokenizer
-    return {name: perplexity(model, tokenizer, [text], 512, 4).token_perplexity for name, text in halves().items()}
+    return {name: found.token_perplexity for name, found in _evaluate(run, run.loaded.model).items()}
+
+
+def _evaluate(run: Run, model: PreTrainedModel) -> dict[str, PerplexityResult]:
+    windows = (run.config.context_length, run.config.batch_size)
+    return {name: perplexity(model, run.loaded.tokenizer, [text], *windows) for name, text in halves().items()}
 
 
 def _control(run: Run) -> CompressedModel:

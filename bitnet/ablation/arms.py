@@ -43,7 +43,7 @@ def _compensation() -> Iterator[Arm]:
         for compensation in ("none", "sequential"):
             for granularity in ("channel", "group"):
                 settings = {"planes": planes, "compensation": compensation, "granularity": granularity}
-                name = f"{planes} planes, {compensation}, {granularity}"
+                name = f"{planes} plane{'s'[: planes > 1]}, {compensation}, {granularity}"
                 yield Arm("compensation x planes", name, {**settings, "group_size": 64, **UNTRAINED})
 
 

@@ -54,7 +54,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
     names = [f"{arm['table']}: {arm['name']}" for arm in trained]
     right.barh(names, [arm["perplexity"]["evaluation"] for arm in trained])
     right.invert_yaxis()
-    right.set(xlabel="token perplexity", title="after training", xscale="log")
+    right.set(xlabel="token perplexity", title="after training")
     for axes, line in ((left, left.axhline), (right, right.axvline)):
         line(base, linestyle="--", color="black", label="full precision")
         line(1.1 * base, linestyle=":", color="black", label="10 % above")
