@@ -269,7 +269,7 @@ def replace(folder, **tensors):
     ],
 )
 def test_weights_that_are_no_numbers_are_refused(copy, name, value):
-    replace(copy, **{name: lambda tensor: tensor.index_fill(0, torch.tensor([1]), value)})
+    replace(copy, **{name: lambda tensor: tensor.index_fill(0, torch.tensor([0]), value)})
     with pytest.raises(BitnetError, match=rf"{name}.*NaN or infinite"):
         Runtime.open(copy, verify=False)
 
