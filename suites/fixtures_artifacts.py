@@ -30,8 +30,9 @@ EVALUATION_CHARACTERS = 12_000
 SPARING_CHARACTERS = 3_000
 UNSEEN_CHARACTERS = 6_000
 SHORT_CHARACTERS = 1_000
-SPARING = {"calibration_samples": "16", "fine_tune_steps": "0"}
-"""What the quick profile asks of a large model: little calibration and no recovery. Everything else is the default."""
+SPARING = {"calibration_samples": "16", "compensation": "none", "fine_tune_steps": "0"}
+"""What the quick profile asks of a large model: little calibration, no compensation and no recovery. Everything else is
+the default."""
 
 
 @dataclass(frozen=True)
