@@ -145,7 +145,7 @@ class Phase4Config(BaseModel):
     compensation_tokens: Annotated[int, Field(ge=8)] = 384
     """Tokens in each of them."""
     sparsity_threshold: _Fraction | None = None
-    """tau, in units of mean|W|; None takes 0.05 to 0.20 by the model's size."""
+    """tau, in units of mean|W|, for rules without compensation; None takes 0.05 to 0.20 by the model's size."""
     compression_target: Annotated[float, Field(ge=1.0)] | None = None
     """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
     planes: Annotated[int, Field(ge=1, le=3)] = 1
@@ -246,7 +246,7 @@ class Phase4Config(BaseModel):
         if self.recovery_recipe == "measured":
             recipe = RECIPES[size_class(parameters)]
             values |= {name: value for name, value in recipe.items() if name not in self.model_fields_set}
-        if size_class(parameters) != "tiny" and not self.model_fields_set & {"rule", "sparsity_threshold"}:
+        if size_class(parameters) != "tiny" and "rule" not in self.model_fields_set:
             planes = PLANES if self.max_minutes is None else PLANES_BEFORE_FALLBACKS
             chosen = {**COMPENSATED, "planes": planes}
             values |= {name: value for name, value in chosen.items() if name not in self.model_fields_set}

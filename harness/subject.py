@@ -163,9 +163,10 @@ class CompressesModels(Protocol):
         `overrides` are settings as text, of these names alone, so that any subject can be asked for a cheaper run:
         `calibration_samples` (upper bound), `calibration_text` and `evaluation_text` (UTF-8 files, to calibrate on and
         to report perplexities on, the latter never to be fitted to), `compensation` ("none": each weight rounded by the
-        rule alone, without the minutes that it takes to make up for one weight's error in the others), `fine_tune_steps` (upper bound on recovery; 0:
-        none), `fine_tune_trigger` (relative perplexity increase above which it starts) and `seed`. A subject that has
-        nothing of the kind, no calibration for example, leaves the setting alone.
+        rule alone, without the minutes that it takes to make up for one weight's error in the others),
+        `fine_tune_steps` (upper bound on recovery; 0: none), `fine_tune_trigger` (relative perplexity increase above
+        which it starts) and `seed`. A subject that has nothing of the kind, no calibration for example, leaves the
+        setting alone.
         """
         ...
 

@@ -26,6 +26,7 @@ from harness.opponents.products import (
 from harness.races import Entry, Finish, Race, run
 from harness.statistics import Arm
 from harness.subject import MultipliesTernary, QuantizedWeight
+from suites.threads import one_thread
 
 RUN_MACS: Final = 2e8
 """A run repeats its product until it has done about so many: milliseconds, so that a clock can tell them."""
@@ -127,5 +128,6 @@ def assert_computes(prepared: Prepared, name: str, matrix: QuantizedWeight, x: F
 
 
 def hold(subject: MultipliesTernary, task: Task, opponents: Sequence[Product], rounds: int, seed: int) -> Finish:
-    """Set up and run."""
-    return run(product_race(subject, task, opponents, seed), rounds, seed)
+    """Set up and run, with torch on one thread as every arm is."""
+    with one_thread():
+        return run(product_race(subject, task, opponents, seed), rounds, seed)

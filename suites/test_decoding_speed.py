@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import torch
 
 from harness.evidence import Evidence, Profile
 from harness.opponents import OpponentAbsent, require_llama_cpp
@@ -36,6 +35,7 @@ from suites.text_races import (
     real_cast,
     synthetic_cast,
 )
+from suites.threads import one_thread
 
 NEW_TOKENS: Final = 16
 LONG_ENOUGH: Final = 10 * PREFILL_TOKENS
@@ -57,12 +57,10 @@ Decode = Callable[[], Finish]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
+def single() -> Iterator[None]:
     """Let torch compute on one thread, as every arm does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

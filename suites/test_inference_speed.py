@@ -12,7 +12,6 @@ known difference is seen at its size. Only then is the speed-up a measurement.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from harness.subject import DecodesPacked, Subject
 from harness.texts import PROSE
 from suites.fixtures_artifacts import Artifacts
 from suites.fixtures_models import ReferenceModel
+from suites.threads import one_thread
 
 PROMPT_TOKENS: Final = 16
 NEW_TOKENS, ROUNDS = 8, 25
@@ -163,17 +163,6 @@ def timings(contest: Contest, seed: int) -> Timings:
         arms += [contest.arm(name) for name in contest.arms if name not in (FULL, PACKED)]
         arms.append(contest.arm(PACKED, f"{PACKED}, twice", repeats=2))
         return Timings(statistics.interleave(arms, contest.rounds, seed=seed))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @benchmark_rows

@@ -370,15 +370,16 @@ def write_packed(config: Mapping[str, JSON], weights: GivenWeights, out: Path) -
 
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**config))
-    settings = Phase4Config(embedding_dtype="int8", granularity="tensor").resolved(model.num_parameters())
+    given = Phase4Config(rule="absmean", codec="2bit", embedding_dtype="int8", granularity="tensor")
+    settings = given.resolved(model.num_parameters())
     plan = layer_plan(model)
     layers: dict[str, BitLinear | TernaryLinear] = {}
     for name, quantized, kind in ((decision.name, decision.quantized, decision.kind) for decision in plan):
         module = model.get_submodule(name)
         shape = tuple(module.weight.shape)
         if quantized:
-            given = weights.ternary(name, shape)
-            layers[name] = TernaryLinear.from_ternary(TernaryWeight(given.codes, given.scale), codec="2bit")
+            matrix = weights.ternary(name, shape)
+            layers[name] = TernaryLinear.from_ternary(TernaryWeight(matrix.codes, matrix.scale), codec=settings.codec)
         else:
             values = weights.vector(name, shape[0]) if kind == "norm" else weights.table(name, shape)
             module.weight = torch.nn.Parameter(values, requires_grad=False)
