@@ -277,10 +277,10 @@ class Phase4Config(BaseModel):
     def to_yaml(self) -> str:
         """The settings as YAML text that `from_yaml` reads back to an equal configuration.
 
-        Settings that are left to the recipe are left out, as a value in a file is one that the user gave.
+        Settings that are left to the model's size are left out, as a value in a file is one that the user gave.
         """
-        recipes = {name for recipe in RECIPES.values() for name in recipe}
-        return _dump_yaml(self.model_dump(mode="json", exclude=recipes - self.model_fields_set))
+        left_open = {"rule", "planes", *COMPENSATED, *(name for recipe in RECIPES.values() for name in recipe)}
+        return _dump_yaml(self.model_dump(mode="json", exclude=left_open - self.model_fields_set))
 
     def overrides(self) -> list[str]:
         """The settings that the user gave, by name, as `with_overrides` reads them."""

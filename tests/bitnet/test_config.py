@@ -249,3 +249,10 @@ def test_an_unusable_file_is_named(tmp_path: Path, content: bytes, message: str)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BitnetError, match=r"absent\.yaml cannot be read"):
         Phase4Config.from_yaml(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("parameters", [1_000_000, 135_000_000, 3_000_000_000])
+def test_a_written_configuration_leaves_to_the_size_what_the_user_left_to_it(parameters, tmp_path):
+    config, file = Phase4Config(seed=3), tmp_path / "phase4.yaml"
+    file.write_text(config.to_yaml())
+    assert Phase4Config.from_yaml(file).resolved(parameters) == config.resolved(parameters)
