@@ -14,6 +14,8 @@ from bitnet.kernels import PackedPlane, PreparedWeight, backends
 from bitnet.packing import pack
 from bitnet.quantizer import TernaryWeight, quantize_activation
 
+compiled = pytest.mark.skipif("portable" not in backends(), reason="the native kernels were not built")
+
 every_backend = pytest.mark.parametrize("backend", backends())
 
 
@@ -187,6 +189,7 @@ def test_one_weight_serves_several_python_threads():
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@compiled
 def test_two_bits_a_weight_are_two_bits_in_memory():
     ternary = TernaryWeight(torch.ones(64, 1024, dtype=torch.int8), torch.ones(64, 1))
     assert PreparedWeight.from_ternary([ternary], backend="portable").bytes == 64 * 1024 // 4 + 64 * 4
@@ -287,6 +290,7 @@ def test_a_tensor_that_is_not_dense_is_refused(backend, make):
         PreparedWeight([plane()], 20, backend=backend)(make(torch.ones(3, 20)))
 
 
+@compiled
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_a_tensor_without_memory_is_refused():
     weight = PreparedWeight([plane()], 20, backend="portable")

@@ -9,9 +9,12 @@ from bitnet.artifacts import load_packed, save_packed
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
-from bitnet.kernels import backends
+from bitnet.kernels import backend, backends
+from bitnet.kernels.backends import TORCH
 from bitnet.runtime import Runtime
 from tests.bitnet.small_models import LLAMA_LIKE, VOCABULARY, model_from, small_tokenizer
+
+pytestmark = pytest.mark.skipif(backend() == TORCH, reason="the runtime needs the native kernels, which were not built")
 
 TOKENS = torch.randint(2, VOCABULARY, (100,), generator=torch.Generator().manual_seed(1)).tolist()
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
