@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -120,11 +122,15 @@ class BaselineFacts(_Data):
 
 
 class Rulebook(_Data):
-    """All criteria with the scoring rules; `categories` gives their order and titles."""
+    """All criteria with the scoring rules; `categories` gives their order and titles.
+
+    `trends` are the figures, as "criterion/figure", that reports follow from run to run.
+    """
 
     scoring: Scoring
     baseline: BaselineFacts
     categories: dict[str, str]
+    trends: tuple[str, ...] = ()
     criteria: tuple[Criterion, ...] = Field(alias="criterion")
 
     @model_validator(mode="after")
@@ -137,17 +143,28 @@ class Rulebook(_Data):
                 raise ValueError(f"{criterion.id}: unknown category {criterion.category!r}")
             if criterion.derive:
                 self._check_derivation(criterion, criterion.derive)
+        if unknown := [reference for reference in self.trends if reference not in self._figures]:
+            raise ValueError(f"trends: {unknown[0]!r} is declared by no criterion")
         return self
+
+    @property
+    def _figures(self) -> set[str]:
+        return {f"{each.id}/{name}" for each in self.criteria for name in each.figures}
 
     def _check_derivation(self, criterion: Criterion, derive: Derivation) -> None:
         for pattern in derive.mean_of:
             matched = self.matching([pattern])
             if not matched or criterion.id in matched:
                 raise ValueError(f"{criterion.id}: mean_of {pattern!r} names no criterion, or its own row")
-        known = {f"{each.id}/{name}" for each in self.criteria for name in each.figures}
         for reference in derive.figure_of:
-            if reference not in known:
+            if reference not in self._figures:
                 raise ValueError(f"{criterion.id}: figure_of {reference!r} is declared by no criterion")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that two rulebooks share only where they judge by the same rules."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"baseline", "trends"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def matching(self, patterns: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         """The ids that any of the patterns names (`*` stands for anything), in the order of the rulebook."""

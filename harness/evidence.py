@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, SupportsFloat
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from harness.artefacts import digest_of
 from harness.environment import Commit, Environment
 from harness.errors import AuditError
 
@@ -46,7 +47,11 @@ class Figure(Record):
 
 
 class CheckRecord(Record):
-    """The evidence that one check gave for the criteria that it is marked with; `timings` are seconds, as measured."""
+    """The evidence that one check gave for the criteria that it is marked with.
+
+    `timings` are seconds, as measured; `artefacts` are digests of the files that were looked at, by name (see
+    `harness.artefacts`); `line` is where the check starts in its file, 0 where that is unknown.
+    """
 
     nodeid: str
     criteria: tuple[str, ...]
@@ -56,6 +61,8 @@ class CheckRecord(Record):
     notes: tuple[str, ...] = ()
     attachments: dict[str, JsonValue] = {}
     timings: dict[str, tuple[float, ...]] = {}
+    artefacts: dict[str, str] = {}
+    line: int = Field(default=0, ge=0)
     command: str
     duration: float = Field(ge=0.0)
 
@@ -144,6 +151,7 @@ class Evidence:
         self.notes: list[str] = []
         self.attachments: dict[str, JsonValue] = {}
         self.timings: dict[str, tuple[float, ...]] = {}
+        self.artefacts: dict[str, str] = {}
 
     def figure(
         self,
@@ -165,6 +173,10 @@ class Evidence:
     def times(self, name: str, seconds: Sequence[float]) -> None:
         """Record raw clock times under a name, in the order in which they were measured."""
         self.timings[name] = tuple(map(float, seconds))
+
+    def artefact(self, name: str, path: Path) -> None:
+        """Record the digest of a file or folder that the figures were measured on."""
+        self.artefacts[name] = digest_of(path)
 
     def note(self, text: str) -> None:
         """Record a sentence to be shown with the row."""

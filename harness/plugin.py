@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.artefacts import HoldsArtefacts
 from harness.criteria import Rulebook, load_rulebook
 from harness.environment import describe_commit, describe_environment
 from harness.errors import AuditError
@@ -287,6 +288,10 @@ class Audit:
     def pytest_runtest_call(self, item: pytest.Item) -> None:
         """Seed again: a fixture that already existed has drawn nothing this time."""
         self._seed_everything(item)
+        for held in getattr(item, "funcargs", {}).values():
+            if isinstance(held, HoldsArtefacts):
+                for name, path in held.artefacts.items():
+                    self.trace(item).evidence.artefact(name, path)
 
     def _seed_for(self, name: str) -> int:
         return zlib.crc32(f"{self.seed}:{name}".encode())
@@ -330,6 +335,8 @@ class Audit:
                 notes=tuple(trace.evidence.notes),
                 attachments=trace.evidence.attachments,
                 timings=trace.evidence.timings,
+                artefacts=trace.evidence.artefacts,
+                line=(item.location[1] or 0) + 1,
                 command=self._command(item),
                 duration=trace.duration,
             )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from harness.criteria import Criterion, Rulebook, Scoring, Status, load_rulebook
 from harness.environment import Commit, Environment
@@ -31,7 +31,8 @@ from harness.evidence import (
 from harness.files import write_text
 from harness.status import RowFigure, judge
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_VERSION = 1
 SCORECARD_FILE = "scorecard.json"
 TIME_FIELDS = ("started", "finished", "duration", "timings")
 
@@ -41,7 +42,8 @@ class Row(Record):
 
     `figures` are the measurements of the declared figures, the worst of each first; `checks` and `deselected` are
     node ids of `Scorecard.checks` and `Scorecard.deselected`. A derived row has `derived_from`, a `score` in 0..1 (None
-    where nothing was measured) and its `arithmetic`.
+    where nothing was measured) and its `arithmetic`. `artefacts` are the digests of the files that its checks looked
+    at, `environment` is the fingerprint of `Scorecard.environment`, `commit` the auditor's commit where it is known.
     """
 
     id: str
@@ -62,6 +64,9 @@ class Row(Record):
     derived_from: tuple[str, ...] = ()
     score: float | None = None
     arithmetic: str = ""
+    artefacts: dict[str, str] = Field(default_factory=dict)
+    environment: str = ""
+    commit: str | None = None
     command: str
     baseline: Status
     baseline_value: str
@@ -85,9 +90,12 @@ class CategoryScore(Score):
 
 
 class Scorecard(Record):
-    """The result of an audit; see the module's text."""
+    """The result of an audit; see the module's text.
 
-    schema_version: int
+    `rules` is the digest of the rulebook that judged, empty where that is unknown (schema version 1).
+    """
+
+    schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     subject: SubjectInfo
     profile: Profile
     models: tuple[str, ...]
@@ -100,6 +108,7 @@ class Scorecard(Record):
     commit: Commit | None
     complete: bool
     problems: tuple[str, ...]
+    rules: str
     scoring: Scoring
     overall: Score
     categories: tuple[CategoryScore, ...]
@@ -143,8 +152,9 @@ def build(run: Run, rulebook: Rulebook | None = None) -> Scorecard:
         commit=start.commit,
         complete=not run.problems,
         problems=run.problems,
+        rules=rulebook.digest,
         scoring=rulebook.scoring,
-        overall=_score(ordered),
+        overall=score_of(ordered),
         categories=tuple(_category(each, rulebook, ordered) for each in rulebook.categories),
         criteria=ordered,
         checks=run.records,
@@ -191,6 +201,7 @@ def _measured(criterion: Criterion, run: Run, rulebook: Rulebook) -> Row:
         missing_figures=verdict.missing_figures,
         checks=tuple(check.nodeid for check in checks),
         deselected=tuple(check.nodeid for check in deselected),
+        artefacts={name: digest for check in checks for name, digest in sorted(check.artefacts.items())},
     )
 
 
@@ -216,7 +227,9 @@ def _derived(criterion: Criterion, run: Run, rulebook: Rulebook, rows: Mapping[s
 def _told(criterion: Criterion, run: Run) -> dict[str, Any]:
     """What a row takes over from its criterion."""
     told = criterion.model_dump(exclude={"figures", "derive"})
-    return told | {"section": criterion.section, "command": _command(criterion.id, run.start)}
+    start = run.start
+    ran = {"environment": start.environment.fingerprint, "commit": start.commit.id if start.commit else None}
+    return told | ran | {"section": criterion.section, "command": _command(criterion.id, start)}
 
 
 def _command(criterion_id: str, start: RunStart) -> str:
@@ -229,7 +242,7 @@ def _command(criterion_id: str, start: RunStart) -> str:
 
 
 def _mean_of(rows: Sequence[Row]) -> tuple[float | None, str]:
-    score = _score(rows)
+    score = score_of(rows)
     if score.counts[Status.GREY] == len(rows):
         return None, f"none of the {len(rows)} rows was measured"
     return score.score, score.arithmetic
@@ -249,7 +262,8 @@ def _lowest_of(references: Sequence[str], rows: Mapping[str, Row]) -> tuple[floa
     return lowest, f"lowest of {shown} = {100 * lowest:.1f} %"
 
 
-def _score(rows: Sequence[Row]) -> Score:
+def score_of(rows: Sequence[Row]) -> Score:
+    """The weighted mean credit of rows."""
     counts = {status: sum(row.status is status for row in rows) for status in Status}
     weight = math.fsum(row.weight for row in rows)
     credit = math.fsum(row.weight * row.credit for row in rows)
@@ -261,7 +275,7 @@ def _score(rows: Sequence[Row]) -> Score:
 
 
 def _category(category: str, rulebook: Rulebook, rows: Sequence[Row]) -> CategoryScore:
-    score = _score([row for row in rows if row.category == category])
+    score = score_of([row for row in rows if row.category == category])
     return CategoryScore(id=category, title=rulebook.categories[category], **score.model_dump())
 
 
@@ -279,27 +293,36 @@ def to_json(scorecard: Scorecard) -> str:
 
 
 def load(path: Path) -> Scorecard:
-    """Read a scorecard; raises AuditError when it is missing, damaged or of another schema version."""
+    """Read a scorecard, also of an older schema version; raises AuditError when it is missing, damaged or unknown."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AuditError(f"cannot read the scorecard {path}: {error.strerror}; run the audit first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AuditError(f"{path} is not JSON: {error}; run the audit again") from error
     return parse(data, str(path))
 
 
-def parse(data: Any, source: str) -> Scorecard:
-    """Validate a scorecard given as JSON data; raises AuditError naming the source and the first fault."""
+def parse(data: Any, source: str, oldest: int = OLDEST_VERSION) -> Scorecard:
+    """Validate a scorecard given as JSON data; raises AuditError naming the source and the first fault.
+
+    Data of an older schema version, from `oldest` on, is brought to the current one: what it does not hold is empty.
+    """
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise AuditError(f"{source} has schema version {version}, not {SCHEMA_VERSION}; run the audit again")
+    if type(version) is not int or not oldest <= version <= SCHEMA_VERSION:
+        known = f"{oldest} to {SCHEMA_VERSION}" if oldest < SCHEMA_VERSION else str(SCHEMA_VERSION)
+        raise AuditError(f"{source} has schema version {version!r}, not {known}; run the audit again")
     try:
-        return Scorecard.model_validate(data)
+        return Scorecard.model_validate(_upgraded(data, version))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise AuditError(f"{source} is no scorecard: {where}: {first['msg']}; run the audit again") from error
+
+
+def _upgraded(data: dict[str, Any], version: int) -> dict[str, Any]:
+    """Data of version 1 as version 2: that one has no digest of its rules."""
+    return data if version == SCHEMA_VERSION else data | {"schema_version": SCHEMA_VERSION, "rules": ""}
 
 
 def without_times(scorecard: Scorecard) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from harness.artefacts import HoldsArtefacts
 from harness.evidence import Profile
 from harness.oracles.architecture import matrix
 from harness.subject import CompressesModels, CompressionOutcome, QuantizedWeight, Subject, require
@@ -36,7 +37,7 @@ the default."""
 
 
 @dataclass(frozen=True)
-class Artifacts:
+class Artifacts(HoldsArtefacts):
     """A compressed model: what it was, what it was compressed with, and the two artefacts, loaded when asked for.
 
     ``evaluation_text`` is the one that the subject reports on; ``unseen_text`` is held out from it, too.
@@ -48,6 +49,12 @@ class Artifacts:
     overrides: Mapping[str, str]
     evaluation_text: str
     unseen_text: str
+
+    @property
+    def artefacts(self) -> Mapping[str, Path]:
+        """Both artefacts by the model's name."""
+        outcome, name = self.outcome, self.reference.name
+        return {f"{name} packed": outcome.packed, f"{name} dequantized": outcome.dequantized}
 
     @property
     def recovered(self) -> bool:

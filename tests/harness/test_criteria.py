@@ -100,6 +100,21 @@ def test_a_faulty_rulebook_is_refused_in_one_sentence(criteria: list[dict[str, A
     assert "\n" not in str(caught.value)
 
 
+def test_trends_follow_figures_that_are_declared() -> None:
+    data = rulebook_data(criterion("1.a", figures={"x": {"target": ">= 1"}}))
+    assert parse_rulebook(data | {"trends": ["1.a/x"]}, "rules.toml").trends == ("1.a/x",)
+    with pytest.raises(AuditError, match=r"trends: '1\.a/y' is declared by no criterion"):
+        parse_rulebook(data | {"trends": ["1.a/y"]}, "rules.toml")
+
+
+def test_the_digest_changes_with_the_rules_and_not_with_what_only_reports_show() -> None:
+    data = rulebook_data(criterion("1.a", figures={"x": {"target": ">= 1"}}))
+    rules = parse_rulebook(data, "rules.toml")
+    assert parse_rulebook(data | {"trends": ["1.a/x"]}, "rules.toml").digest == rules.digest
+    stricter = rulebook_data(criterion("1.a", figures={"x": {"target": ">= 2"}}))
+    assert parse_rulebook(stricter, "rules.toml").digest != rules.digest
+
+
 def test_a_status_without_credit_is_refused() -> None:
     data = rulebook_data(criterion("1.a"))
     del data["scoring"]["credit"]["GREY"]

@@ -38,6 +38,14 @@ def test_the_environment_names_this_process_s_libraries_and_threads(monkeypatch:
     assert found.cpu
 
 
+def test_the_fingerprint_changes_with_anything_in_the_environment() -> None:
+    found = describe_environment()
+    assert found.fingerprint == describe_environment().fingerprint
+    others = [{"cores": found.cores + 1}, {"libraries": {"torch": "0"}}, {"threads": {}}, {"python": "3"}]
+    fingerprints = {found.model_copy(update=change).fingerprint for change in others}
+    assert len(fingerprints | {found.fingerprint}) == 5
+
+
 def test_the_processor_has_a_name_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     read_text = Path.read_text
 

@@ -316,6 +316,40 @@ def test_every_check_names_the_command_that_runs_it_alone(outcomes: Result) -> N
     )
 
 
+def test_a_check_records_the_artefacts_that_its_fixtures_hold_and_where_it_stands(audit: Auditor) -> None:
+    result = audit("""
+from harness.artefacts import HoldsArtefacts
+
+class Held(HoldsArtefacts):
+    def __init__(self, path): self.path = path
+    @property
+    def artefacts(self): return {"tiny packed": self.path}
+
+@pytest.fixture
+def held(tmp_path):
+    (tmp_path / "file").write_text("x")
+    return Held(tmp_path / "file")
+
+@pytest.fixture
+def derived(held): return held.path
+
+@criterion("2.ste")
+def test_looks(derived):
+    assert not derived.exists(), "fails, and is recorded all the same"
+
+@criterion("2.ste")
+def test_looks_at_nothing(): pass
+""")
+    digest = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert result.check("test_looks").artefacts == {"tiny packed": digest}
+    assert result.check("test_looks_at_nothing").artefacts == {}
+    source = (result.directory.parent / "test_checks.py").read_text().splitlines()
+    assert source[result.check("test_looks").line - 1].startswith(("def test_looks(", '@criterion("2.ste")'))
+    row = result.card.row("2.ste")
+    assert row is not None
+    assert row.artefacts == {"tiny packed": digest}
+
+
 def test_nan_makes_a_passed_check_s_row_red(audit: Auditor) -> None:
     result = audit("@criterion('2.ste')\ndef test_a(evidence): evidence.figure('error', math.nan)")
     row = result.card.row("2.ste")

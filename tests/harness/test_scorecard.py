@@ -11,6 +11,7 @@ from harness.criteria import Rulebook, Status, load_rulebook
 from harness.errors import AuditError
 from harness.evidence import CheckRecord, Run
 from harness.scorecard import (
+    OLDEST_VERSION,
     SCHEMA_VERSION,
     TIME_FIELDS,
     Row,
@@ -217,6 +218,37 @@ def test_a_status_that_a_timing_turned_is_a_difference() -> None:
 
 def test_a_figure_beside_a_timing_is_compared() -> None:
     assert timed({"x": 3.0}, 0.5) != timed({"x": 3.0}, 0.5, steady=8.0)
+
+
+def test_a_row_names_where_it_ran_and_the_artefacts_that_it_looked_at(rules: Rulebook) -> None:
+    x = check("x", "1.b").model_copy(update={"artefacts": {"tiny packed": "sha256:12"}})
+    y = check("y", "1.b", "1.a").model_copy(update={"artefacts": {"other": "sha256:34"}})
+    scorecard = build(run(x, y), rules)
+    found = row(scorecard, "1.b")
+    assert found.artefacts == {"tiny packed": "sha256:12", "other": "sha256:34"}
+    assert row(scorecard, "1.a").artefacts == {"other": "sha256:34"}
+    assert (found.environment, found.commit) == (scorecard.environment.fingerprint, "0123456789abcdef")
+    assert row(build(run(x, commit=None), rules), "0.mean").commit is None
+
+
+def test_a_scorecard_names_the_rules_that_judged(rules: Rulebook) -> None:
+    assert build(run(), rules).rules == rules.digest != rulebook(criterion("1.a")).digest
+
+
+def test_the_older_version_is_read_with_nothing_in_place_of_what_it_lacks(scorecard: Scorecard) -> None:
+    data = json.loads(to_json(scorecard)) | {"schema_version": OLDEST_VERSION}
+    del data["rules"]
+    for each in data["criteria"]:
+        for absent in ("artefacts", "environment", "commit"):
+            del each[absent]
+    for each in data["checks"]:
+        for absent in ("artefacts", "line"):
+            del each[absent]
+    found = parse(data, "old.json")
+    assert (found.schema_version, found.rules, found.criteria[0].environment) == (SCHEMA_VERSION, "", "")
+    assert [each.status for each in found.criteria] == [each.status for each in scorecard.criteria]
+    with pytest.raises(AuditError, match=r"old\.json has schema version 1, not 2; run the audit again"):
+        parse(data, "old.json", oldest=SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize(
