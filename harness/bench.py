@@ -54,7 +54,7 @@ def benchmark_json(scorecard: Scorecard) -> dict[str, Any]:
                 stats.update(each)
             told = stats.as_dict() | {"iterations": 1, "data": list(seconds)}
             names = {"group": race, "name": arm, "fullname": f"{check.nodeid}: {arm}", "params": None, "param": None}
-            benchmarks.append(names | {"extra_info": {}, "options": {}, "stats": told})
+            benchmarks.append(names | {"extra_info": {"interleaved": True}, "options": {}, "stats": told})
     machine = {"cpu": {"brand_raw": environment.cpu, "count": environment.cores}, "machine": environment.machine}
     commit = scorecard.commit
     return {

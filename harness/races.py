@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.errors import AuditError
-from harness.statistics import Arm, Interval, interleave, ratio_interval
+from harness.statistics import CONTROL_CONFIDENCE, Arm, Interval, interleave, ratio_interval
 
 AGAIN = " (again)"
-CONTROL_CONFIDENCE = 0.999
 
 
 @dataclass(frozen=True)

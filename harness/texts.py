@@ -57,6 +57,18 @@ def held_out_excerpt(characters: int) -> str:
     return cut[: cut.rfind("\n") + 1] or cut
 
 
+def documents_of(text: str, characters: int) -> list[str]:
+    """A text cut at ends of lines into documents of at least that many characters; joined, they are the text again."""
+    documents = [""]
+    for line in text.splitlines(keepends=True):
+        if len(documents[-1]) >= characters:
+            documents.append("")
+        documents[-1] += line
+    if len(documents) > 1 and len(documents[-1]) < characters:
+        documents[-2:] = ["".join(documents[-2:])]
+    return documents
+
+
 def scoring_texts() -> dict[str, str]:
     """Three short documents by name: prose, unusual characters and white space, and technical English."""
     return {"prose": PROSE, "unusual": UNUSUAL, "manual": held_out_excerpt(900)}

@@ -43,3 +43,14 @@ def test_scoring_texts_differ_in_what_makes_tokenizers_stumble():
     assert any(unicodedata.combining(letter) for letter in unusual)
     assert all(space in unusual for space in ("\t", "\x0b", "\r\n", "\u00a0", "\u2003", "  "))
     assert unusual != unusual.rstrip()
+
+
+def test_a_text_is_cut_into_documents_of_whole_lines():
+    text = texts.held_out_text()[:5000]
+    documents = texts.documents_of(text, 400)
+    assert "".join(documents) == text
+    assert len(documents) > 8
+    assert min(map(len, documents)) >= 400
+    assert all(document.endswith("\n") for document in documents[:-1])
+    assert texts.documents_of("short\ntext\n", 400) == ["short\ntext\n"]
+    assert texts.documents_of("", 400) == [""]

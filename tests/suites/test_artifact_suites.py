@@ -104,6 +104,7 @@ FULL_PROFILE = {"test_perplexity_of_large_models_recovers"}
 def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EVALUATION_CHARACTERS", "UNSEEN_CHARACTERS", "SHORT_CHARACTERS"):
         monkeypatch.setattr(suites.fixtures_artifacts, name, 600)
+    monkeypatch.setattr("suites.test_recovery.DOCUMENT_CHARACTERS", 200)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import pytest
 from transformers import LlamaForCausalLM
 
 import harness.statistics
+from harness.criteria import Status
+from harness.scorecard import SCORECARD_FILE, load
 from harness.statistics import Interval, interleave, ratio_interval
 from suites.small_models import save_random_llama
 from tests.suites.audits import Audit, audit, audit_defect, checks_in
@@ -109,6 +111,13 @@ def test_a_biased_instrument_is_caught(
     )
     done = run(tmp_path, model)
     assert done.red == INSTRUMENTS[instrument], done.messages()
+    if EQUAL in done.red:  # whatever its size, no speed-up is claimed
+        card = load(tmp_path / "evidence" / SCORECARD_FILE)
+        for claim in ("1.1.inference-speedup", "5.red.inference-speedup"):
+            row = card.row(claim)
+            assert row is not None
+            assert row.status is Status.RED
+            assert EQUAL in row.reason
 
 
 def test_a_speedup_without_an_interval_is_no_measurement(
