@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.criteria import load_rulebook
+from harness.criteria import Status, load_rulebook
 from harness.errors import AuditError
 from harness.evidence import CheckRecord, DeselectedCheck, Run
-from harness.gate import Thresholds, check, check_file, load_thresholds
-from harness.scorecard import Scorecard, build, to_json
+from harness.expectations import Entry, Expectations
+from harness.gate import Judgement, Thresholds, check, check_file, load_thresholds
+from harness.scorecard import SCHEMA_VERSION, Scorecard, build, parse, to_json
 from tests.harness import made_up
 from tests.harness.made_up import criterion, figure, rulebook, run
 
@@ -39,7 +40,12 @@ def scorecard(*given: CheckRecord, **changes: Any) -> Scorecard:
 
 
 def breaches(card: Scorecard, **thresholds: Any) -> list[str]:
-    return [str(each) for each in check(card, Thresholds(**thresholds), RULES)]
+    return [str(each) for each in check(card, Thresholds(**thresholds), RULES).breaches]
+
+
+def judged(card: Scorecard, against: Scorecard | None = None, expected: str = "", **thresholds: Any) -> Judgement:
+    entries = (Entry(each, "known", "here") for each in expected.split())
+    return check(card, Thresholds(**thresholds), RULES, Expectations(tuple(entries)), against)
 
 
 def edited(tmp_path: Path, edit: Edit, card: Scorecard | None = None) -> list[str]:
@@ -48,7 +54,7 @@ def edited(tmp_path: Path, edit: Edit, card: Scorecard | None = None) -> list[st
     edit(data)
     path = tmp_path / "scorecard.json"
     path.write_text(json.dumps(data))
-    return [str(each) for each in check_file(path, NO_THRESHOLDS, RULES)]
+    return [str(each) for each in check_file(path, NO_THRESHOLDS, RULES).breaches]
 
 
 def row(data: dict[str, Any], criterion_id: str) -> dict[str, Any]:
@@ -82,6 +88,44 @@ def test_a_scorecard_that_holds_every_threshold_has_no_breach() -> None:
 )
 def test_a_threshold_tightened_past_the_measured_value_is_named(thresholds: dict[str, Any], breach: str) -> None:
     assert breaches(scorecard(), **thresholds) == [breach]
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "breach"),
+    [
+        ({"categories": {"parts": ">= 0.834"}}, "category parts: measured 0.833333, threshold >= 0.834"),
+        ({"categories": {"scores": ">= 0"}}, "category scores: measured nothing, threshold >= 0"),
+        ({"categories": {"others": ">= 0"}}, "category others: measured nothing, threshold >= 0"),
+        (
+            {"criteria": {"1.a": "GREEN", "1.b": "YELLOW"}},
+            "1.a: measured YELLOW (ratio 7, target >= 8, tolerance >= 6), threshold GREEN",
+        ),
+    ],
+)
+def test_categories_and_criteria_have_thresholds_of_their_own(thresholds: dict[str, Any], breach: str) -> None:
+    card = scorecard(*records(ratio=7.0))
+    assert breaches(card, categories={"parts": ">= 0.8"}, criteria={"1.*": "YELLOW"}) == []
+    assert breaches(card, **thresholds) == [breach]
+
+
+def test_the_stricter_of_two_thresholds_of_a_row_counts_once() -> None:
+    found = breaches(scorecard(*records(ratio=1.0)), must_be_green=["1.a"], criteria={"1.*": "YELLOW"})
+    assert [each.partition(" (")[0] for each in found] == ["1.a: measured RED"]
+    (found,) = breaches(scorecard(*records(ratio=1.0)), criteria={"1.*": "YELLOW"})
+    assert found.endswith("threshold GREEN or YELLOW")
+
+
+# A boundary value meets what includes it, in targets, tolerances and thresholds alike.
+@pytest.mark.parametrize(
+    ("ratio", "status"),
+    [(8.0, "GREEN"), (math.nextafter(8.0, 0.0), "YELLOW"), (6.0, "YELLOW"), (math.nextafter(6.0, 0.0), "RED")],
+)
+def test_a_value_exactly_at_a_target_or_a_tolerance_meets_it(ratio: float, status: str) -> None:
+    assert breaches(scorecard(*records(ratio=ratio)), criteria={"1.a": "YELLOW"}) == [] or status == "RED"
+    assert breaches(scorecard(*records(ratio=ratio)), must_be_green=["1.a"]) == [] or status != "GREEN"
+    row = scorecard(*records(ratio=ratio)).row("1.a")
+    assert row is not None
+    assert row.status == status
 
 
 def test_a_figure_that_was_not_measured_says_why() -> None:
@@ -205,8 +249,15 @@ def test_missing_and_unknown_categories_breach(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "fault"),
     [
-        (lambda data: data.update(schema_version=0), "has schema version 0, not 1"),
+        (lambda data: data.update(schema_version=0), "has schema version 0, not 2"),
         (lambda data: data.pop("schema_version"), "has schema version None"),
+        (
+            lambda data: data.update(schema_version=SCHEMA_VERSION - 1),
+            "has schema version 1, not 2; run the audit again",
+        ),
+        (lambda data: data.update(schema_version=SCHEMA_VERSION + 1), "has schema version 3, not 2"),
+        (lambda data: data.update(schema_version=True), "has schema version True, not 2"),
+        (lambda data: data.update(schema_version="2"), "has schema version '2', not 2"),
         (lambda data: data.pop("checks"), "is no scorecard: checks"),
         (lambda data: row(data, "1.a").update(status="BLUE"), "is no scorecard: criteria.1.status"),
     ],
@@ -221,12 +272,88 @@ def test_another_schema_or_a_damaged_scorecard_breaches(tmp_path: Path, edit: Ed
 def test_what_is_not_json_breaches(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scorecard.json"
     path.write_text(text)
-    assert len(check_file(path, NO_THRESHOLDS, RULES)) == 1
+    assert len(check_file(path, NO_THRESHOLDS, RULES).breaches) == 1
 
 
 def test_a_missing_scorecard_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=r"cannot read the scorecard .*run the audit first"):
         check_file(tmp_path / "absent.json", NO_THRESHOLDS, RULES)
+
+
+# --------------------------------------------------------------------------- regressions, expected failures
+
+
+def test_nothing_may_fall_behind_a_stored_scorecard() -> None:
+    stored = scorecard()
+    assert judged(stored, stored).held
+    fallen = judged(scorecard(*records(ratio=7.0, speed=2.0, low=1.9)), stored)
+    assert [str(each) for each in fallen.breaches] == [
+        "0.mean: measured RED, threshold no regression from GREEN",
+        "1.a: measured YELLOW, threshold no regression from GREEN",
+        "1.c: measured RED, threshold no regression from GREEN",
+        "1.a/ratio: measured 7, threshold no regression from 9",
+    ]  # the intervals of the speed, 1.9 to 3 and 2.1 to 3, overlap
+    assert len(judged(scorecard(records()[0]), stored).breaches) == 3  # two rows are no longer measured, and the mean
+    assert not judged(scorecard(*records(ratio=8.9)), stored).held
+    assert judged(scorecard(*records(ratio=8.9)), stored, slack=0.02).held
+
+
+def test_figures_beyond_their_intervals_are_told_with_them() -> None:
+    better = scorecard(
+        *records(speed=4.0, low=3.5)[:2], made_up.check("c", "1.c", figures={"speed": figure(4, 3.5, 5)})
+    )
+    (found,) = judged(scorecard(), better).breaches
+    assert str(found) == "1.c/speed: measured 2.5 (2.1 to 3), threshold no regression from 4 (3.5 to 5)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"profile": "full"}, "profile full, not quick"), ({"models": ("other",)}, "models other, not tiny")],
+)
+def test_a_stored_scorecard_of_something_else_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(AuditError, match=f"the stored scorecard is of the {words}"):
+        judged(scorecard(), scorecard(**changes))
+
+
+def test_a_stored_scorecard_may_be_of_an_older_version_and_is_judged_by_its_evidence() -> None:
+    data = json.loads(to_json(scorecard(*records(ratio=1.0)))) | {"schema_version": 1}
+    del data["rules"]
+    row(data, "1.a").update(status="GREEN")
+    assert judged(scorecard(*records(ratio=7.0)), parse(data, "old.json")).held
+
+
+def test_expected_failures_take_away_breaches_and_nothing_else() -> None:
+    card = scorecard(*records(ratio=1.0))
+    limits: dict[str, Any] = {"must_be_green": ["1.a", "1.b"], "max_red": 0, "figures": {"1.a/ratio": ">= 8"}}
+    unexpected = judged(card, **limits)
+    assert [each.criterion for each in unexpected.breaches] == ["RED rows", "1.a", "1.a/ratio"]
+    found = judged(card, expected="1.a", **limits)
+    assert [each.criterion for each in found.breaches] == ["RED rows", "1.a/ratio"]  # the mean is RED, too
+    assert str(found.breaches[0]) == "RED rows: measured 1 beside 1 that were expected, threshold <= 0"
+    assert [(each.criterion, reason) for each, reason in found.expected] == [("1.a", "known")]
+    assert card.row("1.a").status == "RED"  # type: ignore[union-attr]
+    assert judged(card, scorecard(), "1.a 0.mean", must_be_green=["1.a"]).held
+
+
+def test_what_was_not_measured_is_not_finite_or_was_edited_is_never_expected(tmp_path: Path) -> None:
+    assert not judged(scorecard(*records()[:2]), expected="1.c", must_be_green=["1.c"]).held
+    found = judged(scorecard(*records(ratio=math.nan)), expected="*", must_be_green=["1.a"])
+    assert [str(each) for each in found.breaches] == ["1.a ratio: measured nan in a, threshold a finite number"]
+    data = json.loads(to_json(scorecard(*records(ratio=1.0))))
+    row(data, "1.a").update(status="GREEN")
+    assert [each.criterion for each in judged(parse(data, "x"), expected="*").breaches] == ["1.a status"]
+
+
+def test_expectations_that_fail_to_fail_are_warned_of() -> None:
+    assert judged(scorecard(), expected="1.b 9.z").warnings == (
+        "here: 1.b is expected to fail, but is GREEN; remove the entry",
+        "here: '9.z' matches nothing; correct or remove it",
+    )
+
+
+def test_a_scorecard_of_other_rules_says_so(tmp_path: Path) -> None:
+    (found,) = edited(tmp_path, lambda data: data.update(rules="0" * 12))
+    assert found == f"rules: measured {'0' * 12}, threshold {RULES.digest} (what the evidence gives)"
 
 
 # --------------------------------------------------------------------------- reading thresholds
@@ -247,10 +374,23 @@ def test_thresholds_are_read_from_pyproject(tmp_path: Path) -> None:
         max_red = 3
         must_be_green = ["1.b"]
         figures = { "1.a/ratio" = ">= 8" }
+        categories = { parts = ">= 0.5" }
+        criteria = { "1.*" = "YELLOW" }
+        slack = 0.01
+        expected_failures = "known.txt"
+        against = "reports/old.json"
         """,
     )
     assert load_thresholds(path, RULES) == Thresholds(
-        overall=">=  0.5", max_red=3, must_be_green=("1.b",), figures={"1.a/ratio": ">= 8"}
+        overall=">=  0.5",
+        max_red=3,
+        must_be_green=("1.b",),
+        figures={"1.a/ratio": ">= 8"},
+        categories={"parts": ">= 0.5"},
+        criteria={"1.*": Status.YELLOW},
+        slack=0.01,
+        expected_failures=tmp_path / "known.txt",
+        against=tmp_path / "reports" / "old.json",
     )
 
 
@@ -265,6 +405,11 @@ def test_thresholds_are_read_from_pyproject(tmp_path: Path) -> None:
         ('[tool.bitnet-audit.gate]\nmust_be_green = ["9.z"]', "unknown criterion '9.z'"),
         ('[tool.bitnet-audit.gate.figures]\n"9.z/x" = ">= 1"', "unknown criterion '9.z'"),
         ('[tool.bitnet-audit.gate.figures]\n"1.a" = ">= 1"', "'1.a' names no figure"),
+        ('[tool.bitnet-audit.gate.criteria]\n"9.*" = "GREEN"', r"unknown criterion '9\.\*'"),
+        ('[tool.bitnet-audit.gate.criteria]\n"1.a" = "RED"', "criteria.1.a"),
+        ('[tool.bitnet-audit.gate.categories]\nothers = ">= 1"', "unknown category 'others'"),
+        ('[tool.bitnet-audit.gate.categories]\nparts = "much"', "categories.*cannot read the comparison 'much'"),
+        ("[tool.bitnet-audit.gate]\nslack = -0.1", "slack"),
     ],
 )
 def test_faulty_thresholds_are_refused_in_one_sentence(tmp_path: Path, text: str, fault: str) -> None:
