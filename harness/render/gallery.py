@@ -22,7 +22,7 @@ from harness.scorecard import Scorecard
 
 @dataclass(frozen=True)
 class PlotView:
-    """One plot of the evidence with its numbers; `problem` says why it could not be drawn, and is empty otherwise."""
+    """One plot with its numbers; `problem` says why it could not be drawn, and is empty otherwise."""
 
     anchor: str
     title: str
@@ -57,13 +57,17 @@ def links(plots: tuple[PlotView, ...]) -> dict[str, tuple[PlotLink, ...]]:
 def _plot_view(record: CheckRecord, name: str, attachment: object, anchor: str) -> PlotView:
     rows = tuple((identifier, anchor_of(identifier)) for identifier in record.criteria)
     try:
-        spec = parse_plot(attachment)
+        return plot_view(parse_plot(attachment), anchor, rows, record.nodeid)
     except AuditError as error:
         return PlotView(anchor, clean(name), record.nodeid, rows, problem=clean(str(error)))
+
+
+def plot_view(spec: PlotSpec, anchor: str, rows: tuple[tuple[str, str], ...] = (), nodeid: str = "") -> PlotView:
+    """A plot as the report shows it, with links (a text and an anchor) to the `rows` that it belongs to."""
     return PlotView(
         anchor=anchor,
         title=clean(spec.title),
-        nodeid=record.nodeid,
+        nodeid=nodeid,
         rows=rows,
         svg=Markup(plot_svg(spec, anchor)),
         gaps=spec.gaps,

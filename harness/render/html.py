@@ -7,13 +7,15 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.history import History
 from harness.render.gallery import category_chart, gallery, links, published_chart
 from harness.render.page import build_page
+from harness.render.trends import trends
 from harness.scorecard import Scorecard
 
 
-def render_html(scorecard: Scorecard) -> str:
-    """The whole page; the same scorecard gives the same bytes."""
+def render_html(scorecard: Scorecard, history: History | None = None) -> str:
+    """The whole page, with trends where there is a history; the same scorecards give the same bytes."""
     plots = gallery(scorecard)
     page = build_page(scorecard, links(plots))
     environment = Environment(
@@ -28,6 +30,7 @@ def render_html(scorecard: Scorecard) -> str:
     return environment.get_template("report.html.j2").render(
         css=Markup(_style_sheet()),
         plots=plots,
+        trends=trends(history) if history else None,
         category_chart=category_chart(page),
         published_chart=published_chart(scorecard),
     )

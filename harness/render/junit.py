@@ -111,7 +111,8 @@ def _criterion(row: Row, view: RowView) -> Element:
             *_figure(figure.name, figure.value, figure.unit, figure.interval),
             (f"figure.{figure.name}.target", figure.target),
         ]
-    _properties(case, [*found, ("command", view.command)])
+    found += [(f"artefact.{name}", digest) for name, digest in row.artefacts.items()]
+    _properties(case, [*found, ("command", view.command), ("ran in", view.ran)])
     if tag := _ROW_TAGS.get(row.status):
         _verdict(case, tag, row.reason, row.status.value)
     return case

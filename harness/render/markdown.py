@@ -152,7 +152,8 @@ def _evidence(row: RowView) -> list[str]:
     lines += [f"  - {text(row.left_out)}"] if row.left_out else []
     lines += [f"  - other measurement: {_figure(figure)}" for figure in row.other_figures]
     lines += [f"  - {_check(check)}" for check in row.checks]
-    return [*lines, f"  - again: {code(row.command)}"]
+    lines += [f"  - artefact {text(name)}: {code(digest)}" for name, digest in row.artefacts]
+    return [*lines, f"  - again: {code(row.command)} ({text(row.ran)})"]
 
 
 def _check(check: CheckView) -> str:

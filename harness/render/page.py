@@ -242,6 +242,8 @@ def _environment(scorecard: Scorecard) -> tuple[tuple[str, str], ...]:
         ("Commit", f"{scorecard.commit.id}{', work tree changed' if scorecard.commit.dirty else ''}")
         if scorecard.commit
         else ("Commit", "unknown"),
+        ("Fingerprint", environment.fingerprint),
+        ("Rules", scorecard.rules or "unknown"),
         ("Python", environment.python),
         ("Platform", f"{environment.platform}, {environment.machine}"),
         ("Processor", f"{environment.cpu}, {plural(environment.cores, 'usable core')}"),

@@ -33,10 +33,10 @@ Number = float | None
 Scale = Literal["linear", "log"]
 
 # Placeholders that matplotlib draws with; the page's style sheet decides what they look like.
-_INK, _FAINT, _PAPER = "#0a0b0c", "#1a1b1c", "#2a2b2c"
-_SERIES = ("#3a0001", "#3a0002", "#3a0003", "#3a0004", "#3a0005", "#3a0006")
-_VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--line)", _PAPER: "var(--paper)"} | {
-    colour: f"var(--series-{index})" for index, colour in enumerate(_SERIES, start=1)
+INK, FAINT, _PAPER = "#0a0b0c", "#1a1b1c", "#2a2b2c"
+SERIES = ("#3a0001", "#3a0002", "#3a0003", "#3a0004", "#3a0005", "#3a0006")
+_VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)", _PAPER: "var(--paper)"} | {
+    colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")  # more than colours: these come again
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -44,7 +44,7 @@ _HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
 _WIDTH = 4.9  # inches: 353 units, so that text keeps its size on a phone
 _MOST_NAMES = 12
 
-_RC: dict[str, Any] = {
+RC: dict[str, Any] = {
     "svg.hashsalt": "bitnet-audit",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -54,17 +54,17 @@ _RC: dict[str, Any] = {
     "legend.fontsize": 8.5,
     "text.parse_math": False,
     "axes.unicode_minus": False,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "grid.color": _FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -154,14 +154,14 @@ def parse_plot(attachment: object) -> PlotSpec:
 
 def plot_svg(spec: PlotSpec, prefix: str) -> str:
     """The plot as an `<svg>` element whose ids start with `prefix`, unique in the page that embeds it."""
-    with matplotlib.style.context(_RC, after_reset=True):
+    with matplotlib.style.context(RC, after_reset=True):
         legend_rows = math.ceil((len(spec.y) + len(spec.limits)) / 2)
         height = 3.0 + 0.2 * max(0, legend_rows - 2)  # a long legend takes nothing from the drawing
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = figure.add_subplot(xlabel=spec.x_label, ylabel=spec.y_label)
         (_draw_bars if spec.plot == "bar" else _draw_lines)(axes, spec)
         for name, value in spec.limits.items():
-            axes.axhline(value, color=_INK, linewidth=1.0, linestyle=(0, (2, 2)), label=name)
+            axes.axhline(value, color=INK, linewidth=1.0, linestyle=(0, (2, 2)), label=name)
         axes.set_yscale(spec.y_scale)
         if not spec.named and spec.plot == "line":
             axes.set_xscale(spec.x_scale)
@@ -173,7 +173,7 @@ def plot_svg(spec: PlotSpec, prefix: str) -> str:
         axes.grid(visible=False, axis="x")
         if len(spec.y) + len(spec.limits) > 1:
             figure.legend(loc="outside upper left", ncols=2)
-        return _inline_svg(figure, prefix, spec.title)
+        return inline_svg(figure, prefix, spec.title)
 
 
 def _clean(values: Sequence[Number]) -> list[float]:
@@ -184,10 +184,10 @@ def _clean(values: Sequence[Number]) -> list[float]:
 def _draw_lines(axes: Axes, spec: PlotSpec) -> None:
     positions = [float(place) for place in (range(len(spec.x)) if spec.named else spec.x)]
     for index, (series, values) in enumerate(spec.y.items()):
-        style = index % len(_SERIES)
+        style = index % len(SERIES)
         marker = _MARKERS[index % len(_MARKERS)] if len(spec.x) <= 40 else None
         axes.plot(
-            positions, _clean(values), color=_SERIES[style], linestyle=_DASHES[style], marker=marker, label=series
+            positions, _clean(values), color=SERIES[style], linestyle=_DASHES[style], marker=marker, label=series
         )[0].set_markersize(max(7.5 - 2 * style, 3))
         _draw_whiskers(axes, spec, series, positions)
     if spec.named:
@@ -197,11 +197,11 @@ def _draw_lines(axes: Axes, spec: PlotSpec) -> None:
 def _draw_bars(axes: Axes, spec: PlotSpec) -> None:
     width = 0.8 / len(spec.y)
     for index, (series, values) in enumerate(spec.y.items()):
-        style = index % len(_SERIES)
+        style = index % len(SERIES)
         offset = (index - (len(spec.y) - 1) / 2) * width
         positions = [position + offset for position in range(len(spec.x))]
         bars = axes.bar(
-            positions, _clean(values), width, color=_SERIES[style], hatch=_HATCHES[style], linewidth=0, label=series
+            positions, _clean(values), width, color=SERIES[style], hatch=_HATCHES[style], linewidth=0, label=series
         )
         _draw_whiskers(axes, spec, series, positions)
         if len(spec.x) * len(spec.y) <= 10:
@@ -213,7 +213,7 @@ def _draw_bars(axes: Axes, spec: PlotSpec) -> None:
 def _draw_whiskers(axes: Axes, spec: PlotSpec, series: str, positions: Sequence[float]) -> None:
     if series in spec.intervals:
         below, above = zip(*spec.whiskers(series), strict=True)
-        axes.errorbar(positions, _clean(spec.y[series]), (below, above), fmt="none", ecolor=_INK, elinewidth=1.2)
+        axes.errorbar(positions, _clean(spec.y[series]), (below, above), fmt="none", ecolor=INK, elinewidth=1.2)
 
 
 def _name_ticks(axes: Axes, spec: PlotSpec) -> None:
@@ -238,17 +238,17 @@ def short_number(value: Number) -> str:
 
 def then_and_now_svg(scores: Sequence[Score], prefix: str, title: str) -> str:
     """Then (open circle) and now (filled diamond) on one track per score, named above the track."""
-    with matplotlib.style.context(_RC | {"font.size": 10.5}, after_reset=True):
+    with matplotlib.style.context(RC | {"font.size": 10.5}, after_reset=True):
         figure = Figure(figsize=(_WIDTH, 0.6 + 0.42 * len(scores)), layout="constrained")
         axes = figure.add_subplot()
         for row, score in enumerate(scores):
-            axes.plot([0, 100], [row, row], color=_FAINT, linewidth=1.2, zorder=1)
+            axes.plot([0, 100], [row, row], color=FAINT, linewidth=1.2, zorder=1)
             if score.then is not None and score.now is not None:
-                axes.plot([score.then, score.now], [row, row], color=_SERIES[0], linewidth=3.2, alpha=0.45, zorder=2)
+                axes.plot([score.then, score.now], [row, row], color=SERIES[0], linewidth=3.2, alpha=0.45, zorder=2)
             if score.then is not None:
-                axes.plot(score.then, row, "o", markerfacecolor=_PAPER, markeredgecolor=_INK, markersize=7, zorder=3)
+                axes.plot(score.then, row, "o", markerfacecolor=_PAPER, markeredgecolor=INK, markersize=7, zorder=3)
             if score.now is not None:
-                axes.plot(score.now, row, "D", color=_SERIES[0], markersize=6.5, zorder=4)
+                axes.plot(score.now, row, "D", color=SERIES[0], markersize=6.5, zorder=4)
             axes.text(0, row - 0.24, score.name, va="bottom")
             axes.text(100, row - 0.24, _then_to_now(score), va="bottom", ha="right")
         axes.set_ylim(len(scores) - 0.5, -0.75)
@@ -257,7 +257,7 @@ def then_and_now_svg(scores: Sequence[Score], prefix: str, title: str) -> str:
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
-        return _inline_svg(figure, prefix, title)
+        return inline_svg(figure, prefix, title)
 
 
 def _then_to_now(score: Score) -> str:
@@ -266,8 +266,11 @@ def _then_to_now(score: Score) -> str:
     return f"{then} → {now}"
 
 
-def _inline_svg(figure: Figure, prefix: str, title: str) -> str:
-    """The figure's SVG fit to stand in an HTML page: no prolog, style sheet or foreign ids; colours as variables."""
+def inline_svg(figure: Figure, prefix: str, title: str) -> str:
+    """A figure drawn under `RC`, as SVG fit to stand in an HTML page.
+
+    It has no prolog, style sheet or foreign ids, and its colours are the page's variables.
+    """
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.comparison import Comparison
@@ -101,6 +101,8 @@ class RowView:
     arithmetic: str
     derived_from: tuple[tuple[str, str], ...]
     command: str
+    ran: str
+    artefacts: tuple[tuple[str, str], ...]
     worse: bool
 
 
@@ -132,6 +134,8 @@ def row_view(scorecard: Scorecard, row: Row, plots: dict[str, tuple[PlotLink, ..
         arithmetic=_arithmetic(row),
         derived_from=tuple((source, anchor_of(source)) for source in row.derived_from),
         command=clean(row.command),
+        ran=f"environment {row.environment or 'unknown'}, commit {(row.commit or 'unknown')[:12]}",
+        artefacts=_artefacts(row.artefacts),
         worse=_rank(row.status) < _rank(row.baseline),
     )
 
@@ -226,6 +230,10 @@ def _check_view(record: CheckRecord, plots: tuple[PlotLink, ...]) -> CheckView:
         plots=plots,
         attachments=tuple(clean(name) for name in record.attachments),
     )
+
+
+def _artefacts(digests: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((clean(name), clean(digest)) for name, digest in digests.items())
 
 
 def _evidence_line(row: Row, records: Sequence[CheckRecord]) -> str:

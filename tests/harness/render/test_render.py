@@ -26,7 +26,9 @@ def test_every_report_is_written_whole_beside_the_scorecard(tmp_path: Path) -> N
         "scorecard.md",
         "scorecard.html",
         "junit.xml",
+        "scorecard.sarif",
         "summary.md",
+        "rows.csv",
     }
     assert without_times(load(tmp_path / "new" / "scorecard.json")) == without_times(card)
     for format, name in render.REPORTS.items():
