@@ -1,4 +1,7 @@
-"""The command line `bitnet-audit`: run, bench, gate, diff, report. Bad input ends with one sentence and exit code 2."""
+"""The command line `bitnet-audit`: run, bench, times, gate, diff, report, schema.
+
+Bad input ends with one sentence and exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,19 @@ from harness import bench as benchmark
 from harness import render
 from harness import run as running
 from harness.criteria import load_rulebook
-from harness.diff import Diff, compare
+from harness.diff import compare
 from harness.errors import AuditError
+from harness.expectations import Expectations, read_expectations
 from harness.files import write_text
 from harness.gate import check_file, load_thresholds
+from harness.history import read_history
+from harness.render import changes, workflow
 from harness.render.console import print_scorecard
 from harness.render.targets import print_targets
+from harness.schema import schema_text
 from harness.scorecard import SCORECARD_FILE, load
 
-Format = Literal["md", "html", "junit", "summary", "svg"]
+Format = Literal["md", "html", "junit", "sarif", "summary", "csv", "svg"]
 
 app = typer.Typer(
     add_completion=False,
@@ -55,9 +62,9 @@ def run(
     directory = out or (running.ONLY_OUT if only else running.DEFAULT_OUT)
     request = running.Request(subject, profile, tuple(model or ()), seed, tuple(only or ()), directory)
     scorecard = running.audit(request)
-    render.write_reports(scorecard, directory)
     if directory == running.DEFAULT_OUT and not only:
         running.keep_in_history(scorecard)
+    render.write_reports(scorecard, directory, read_history(running.HISTORY, scorecard))
     print_scorecard(scorecard, directory)
     for problem in scorecard.problems:
         typer.echo(f"incomplete: {problem}", err=True)
@@ -88,79 +95,125 @@ def bench(
 
 
 @app.command()
+def times(
+    file: Annotated[Path, typer.Argument(help="A file of pytest-benchmark.")] = benchmark.OUT / benchmark.TIMES,
+    baseline: Annotated[str, typer.Option(help="The arm that the others are compared with.")] = "subject",
+) -> None:
+    """Compare the raw times in a pytest-benchmark file: each arm against a baseline, with a 95 % interval.
+
+    \b
+    Examples:
+      bitnet-audit times reports/bench/benchmark.json --baseline "llama.cpp F16"
+      bitnet-audit times saved.json --baseline test_old
+    """
+    from harness.timings import read_benchmark, speedup_lines, speedups  # needs scipy, which the gate does without
+
+    for line in speedup_lines(speedups(read_benchmark(file), baseline)):
+        typer.echo(line)
+
+
+@app.command()
 def gate(
     scorecard: Annotated[Path, typer.Argument(help="A scorecard.json.")] = running.DEFAULT_OUT / SCORECARD_FILE,
     pyproject: Annotated[Path, typer.Option(help="Where the thresholds are.")] = Path("pyproject.toml"),
+    against: Annotated[Path | None, typer.Option(help="A stored scorecard that nothing may fall behind.")] = None,
+    expected_failures: Annotated[Path | None, typer.Option(help="Rows and checks that are known to fail.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    annotate: Annotated[
+        bool, typer.Option(envvar="GITHUB_ACTIONS", help="Print what GitHub shows as annotations.")
+    ] = False,
 ) -> None:
     """Hold a scorecard to the thresholds in [tool.bitnet-audit.gate]; exit 1 with one line for each breach.
 
+    A breach that the file of expected failures names is told and does not count; an entry of that file that names
+    nothing, or something that passes, gives a warning.
+
     \b
-    Example:
+    Examples:
       bitnet-audit gate reports/latest/scorecard.json
+      bitnet-audit gate --against reports/main.json --expected-failures expected-failures.txt
     """
-    breaches = check_file(scorecard, load_thresholds(pyproject))
-    for breach in breaches:
-        typer.echo(str(breach))
-    if not breaches:
-        typer.echo(f"{scorecard}: every threshold is held")
-    raise typer.Exit(1 if breaches else 0)
+    thresholds = load_thresholds(pyproject)
+    stored, listed = against or thresholds.against, expected_failures or thresholds.expected_failures
+    judgement = check_file(
+        scorecard,
+        thresholds,
+        expectations=read_expectations(listed) if listed else Expectations(),
+        against=load(stored) if stored else None,
+    )
+    if as_json:
+        typer.echo(changes.judgement_json(judgement))
+    else:
+        for line in (workflow if annotate else changes).judgement_lines(judgement):
+            typer.echo(line)
+        for warning in () if annotate else judgement.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        if judgement.held:
+            beside = ", but for what is expected to fail" if judgement.expected else ""
+            typer.echo(f"{scorecard}: every threshold is held{beside}")
+    raise typer.Exit(0 if judgement.held else 1)
 
 
 @app.command()
 def diff(
     before: Annotated[Path, typer.Argument(help="The older scorecard.json.")],
     after: Annotated[Path, typer.Argument(help="The newer scorecard.json.")],
+    slack: Annotated[float, typer.Option(min=0.0, help="A relative change of a figure that is no regression.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what changed from one scorecard to another: scores, statuses and figures.
 
+    Exit 1 if a row got worse or is no longer measured, if a figure got worse beyond both 95 % intervals, or if a status
+    was edited; else 0. Statuses are computed anew from the evidence in each scorecard.
+
     \b
-    Example:
+    Examples:
       bitnet-audit diff reports/history/OLD.json reports/latest/scorecard.json
+      bitnet-audit diff old.json new.json --slack 0.02 --json
     """
-    for line in _lines(compare(load(before), load(after))):
-        typer.echo(line)
+    found = compare(load(before), load(after), slack=slack)
+    if as_json:
+        typer.echo(changes.diff_json(found))
+    else:
+        for line in changes.diff_lines(found):
+            typer.echo(line)
+    raise typer.Exit(1 if found.regressions or found.figure_regressions or found.edited else 0)
 
 
 @app.command()
 def report(
     scorecard: Annotated[Path, typer.Argument(help="A scorecard.json.")] = running.DEFAULT_OUT / SCORECARD_FILE,
-    format: Annotated[Format, typer.Option(help="Markdown, HTML, JUnit, CI step summary or a picture.")] = "md",
+    format: Annotated[Format, typer.Option(help="Markdown, HTML, JUnit, SARIF, step summary, table, picture.")] = "md",
     out: Annotated[Path | None, typer.Option(help="A file; without it, standard output.")] = None,
+    history: Annotated[
+        Path, typer.Option(help="Earlier scorecards of the same subject, for the trends of the HTML report.")
+    ] = running.HISTORY,
 ) -> None:
     """Render a scorecard in one format.
 
     \b
     Examples:
       bitnet-audit report --format html --out scorecard.html
+      bitnet-audit report --format sarif --out scorecard.sarif
       bitnet-audit report reports/latest/scorecard.json --format svg --out docs/scorecard.svg
     """
-    text = render.FORMATS[format](load(scorecard))
+    card = load(scorecard)
+    text = render.render_html(card, read_history(history, card)) if format == "html" else render.FORMATS[format](card)
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_text(out, text)
 
 
-def _lines(changes: Diff) -> list[str]:
-    lines = [f"before: {changes.before}", f"after:  {changes.after}"]
-    lines.append(f"overall: {_percent(changes.overall_before)} -> {_percent(changes.overall_after)}")
-    for row in changes.statuses:
-        lines.append(f"{row.id}: {row.before or 'absent'} -> {row.after or 'absent'} ({row.direction})")
-    for figure in changes.figures:
-        unit = f" {figure.unit}" if figure.unit else ""
-        moved = f"{_number(figure.before)} -> {_number(figure.after)}{unit} ({figure.direction})"
-        lines.append(f"{figure.id}/{figure.name}: {moved}")
-    if not changes.statuses and not changes.figures:
-        lines.append("no status and no figure changed")
-    return lines
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a scorecard.
 
-
-def _percent(score: float | None) -> str:
-    return "not measured" if score is None else f"{100 * score:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.6g}"
+    \b
+    Example:
+      bitnet-audit schema > scorecard.schema.json
+    """
+    typer.echo(schema_text(), nl=False)
 
 
 def main() -> None:

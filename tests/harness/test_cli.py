@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from harness import run as running
 from harness.criteria import load_rulebook
 from harness.evidence import CheckRecord
 from harness.run import RefusedError, Request
+from harness.schema import SCHEMA_FILE
 from harness.scorecard import Scorecard, build, load, save
 from tests.harness import made_up
 from tests.harness.made_up import figure
@@ -33,6 +35,7 @@ class Done:
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Runs `bitnet-audit` in an empty directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
 
     def run(*words: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["bitnet-audit", *words])
@@ -148,6 +151,33 @@ def test_the_gate_names_each_breach_in_a_line_of_its_own(command) -> None:
     ]
 
 
+def test_expected_failures_regressions_and_warnings_are_told(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, passed = made_up.check("a", "2.ste", outcome="failed", message="no"), made_up.check("a", "2.ste")
+    save(complete(failed, made_up.check("b", "2.dashboard")), Path("now.json"))
+    save(complete(passed, made_up.check("b", "2.dashboard")), Path("before.json"))
+    write_thresholds('must_be_green = ["2.ste"]\nexpected_failures = "known.txt"\nagainst = "before.json"')
+    Path("known.txt").write_text("2.ste  # issue 7\n0.*\n7.*\n2.dashboard\n")
+    done = command("gate", "now.json")
+    assert done.status == 0
+    assert done.out.splitlines()[0] == (
+        "expected failure: 2.ste: measured RED (1 failed of 1 checks: a: no), threshold GREEN (issue 7)"
+    )
+    assert "expected failure: 2.ste: measured RED, threshold no regression from GREEN (issue 7)" in done.out
+    assert done.out.splitlines()[-1] == "now.json: every threshold is held, but for what is expected to fail"
+    assert "warning: known.txt, line 4: 2.dashboard is expected to fail, but is GREEN" in done.err
+    Path("none.txt").write_text("")
+    bare = command("gate", "now.json", "--expected-failures", "none.txt", "--json")
+    assert bare.status == 1
+    assert [each["criterion"] for each in json.loads(bare.out)["breaches"]][:2] == ["2.ste", "2.ste"]
+    assert command("gate", "before.json", "--against", "before.json", "--expected-failures", "none.txt").status == 0
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    annotated = command("gate", "now.json")
+    assert annotated.out.startswith("::notice title=expected failure%3A 2.ste::")
+    assert "::warning title=expected failures::known.txt, line 4: 2.dashboard" in annotated.out
+    assert_refused(command("gate", "now.json", "--against", "absent.json"), "cannot read the scorecard absent.json")
+    assert_refused(command("gate", "now.json", "--expected-failures", "gone"), "cannot read the expected failures gone")
+
+
 def test_the_gate_needs_its_files(command) -> None:
     assert_refused(command("gate"), "cannot read pyproject.toml", "--pyproject")
     write_thresholds("max_red = 1")
@@ -172,9 +202,26 @@ def test_diff_names_scores_statuses_and_figures_that_changed(command) -> None:
     assert lines[2] == "overall: 1.4 % -> 1.4 %"
     assert "2.ste: GREY -> RED (measured)" in lines
     assert "1.1.compression-ratio/ratio_over_target: 1.2 -> 1.5 x (better)" in lines
-    unmeasured = command("diff", "b.json", "a.json").out
-    assert "2.ste: RED -> GREY (unmeasured)" in unmeasured
-    assert command("diff", "a.json", "a.json").out.splitlines()[-1] == "no status and no figure changed"
+    assert command("diff", "a.json", "b.json").status == 0
+    unmeasured = command("diff", "b.json", "a.json")
+    assert unmeasured.status == 1
+    assert "2.ste: RED -> GREY (unmeasured)" in unmeasured.out
+    same = command("diff", "a.json", "a.json")
+    assert (same.status, same.out.splitlines()[-1]) == (0, "no status and no figure changed")
+    told = command("diff", "b.json", "a.json", "--json")
+    assert told.status == 1
+    assert "2.ste" in json.loads(told.out)["regressions"]
+    assert json.loads(command("diff", "b.json", "a.json", "--slack", "0.5", "--json").out)["figure_regressions"] == []
+
+
+def test_an_edited_status_ends_a_diff_with_1(command) -> None:
+    save(complete(made_up.check("a", "2.ste", outcome="failed")), Path("a.json"))
+    data = json.loads(Path("a.json").read_text())
+    next(row for row in data["criteria"] if row["id"] == "2.ste")["status"] = "GREEN"
+    Path("b.json").write_text(json.dumps(data))
+    done = command("diff", "a.json", "b.json")
+    assert done.status == 1
+    assert "2.ste: GREEN in the scorecard after, but its evidence gives RED (edited)" in done.out
 
 
 def test_diff_tells_what_was_not_measured(command) -> None:
@@ -216,10 +263,33 @@ def test_bad_scorecards_and_formats_are_refused(command) -> None:
     assert "'pdf'" in done.err
 
 
+def test_the_html_report_shows_the_trends_of_the_history(command) -> None:
+    skipped = made_up.check("a", "2.ste", outcome="skipped")
+    save(
+        build(made_up.run(skipped, started="2026-01-01T00:00:00+00:00"), load_rulebook()),
+        Path("reports/history/old.json"),
+    )
+    save(complete(skipped), Path("scorecard.json"))
+    assert 'id="trends"' in command("report", "scorecard.json", "--format", "html").out
+    assert 'id="trends"' not in command("report", "scorecard.json", "--format", "html", "--history", "none").out
+
+
+def test_the_schema_is_printed_as_it_is_shipped(command) -> None:
+    assert command("schema").out == SCHEMA_FILE.read_text(encoding="utf-8")
+
+
+def test_times_are_compared(command) -> None:
+    stats = [{"name": name, "stats": {"data": [seconds] * 5}} for name, seconds in (("old", 2.0), ("new", 1.0))]
+    Path("times.json").write_text(json.dumps({"benchmarks": stats}))
+    done = command("times", "times.json", "--baseline", "old")
+    assert (done.status, done.out.startswith("new: 2 [2, 2] times as fast as old; not interleaved")) == (0, True)
+    assert_refused(command("times", "absent.json"), "cannot read the times absent.json")
+
+
 # --------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("name", ["run", "gate", "diff", "report"])
+@pytest.mark.parametrize("name", ["run", "bench", "times", "gate", "diff", "report", "schema"])
 def test_every_command_explains_itself_with_an_example(command, name: str) -> None:
     done = command(name, "--help")
     assert done.status == 0
@@ -228,7 +298,7 @@ def test_every_command_explains_itself_with_an_example(command, name: str) -> No
 
 def test_without_a_command_the_commands_are_listed(command) -> None:
     shown = command()
-    assert all(name in shown.out + shown.err for name in ("run", "gate", "diff", "report"))
+    assert all(name in shown.out + shown.err for name in ("run", "times", "gate", "diff", "report", "schema"))
 
 
 def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
