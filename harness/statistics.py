@@ -16,7 +16,7 @@ import gc
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -183,7 +183,7 @@ def compare(
             raise AuditError(
                 f"{candidate.name} and {baseline.name} give different outputs; time only what does the same work"
             )
-    again = Arm(f"{baseline.name} (again)", baseline.run, baseline.settings)
+    again = replace(baseline, name=f"{baseline.name} (again)")
     times = interleave([baseline, again, *candidates], rounds, warmup, seed)
     control = ratio_interval(times[baseline.name], times[again.name], CONTROL_CONFIDENCE, seed)
     comparisons = [

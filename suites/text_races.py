@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor
 
+from harness.artefacts import HoldsArtefacts
 from harness.opponents import OpponentAbsent, llama_cpp, require_llama_cpp
 from harness.opponents.bitlinear import with_bitlinear
 from harness.opponents.decoders import GenerateArm, SubjectArm, TextArm
@@ -38,7 +39,7 @@ ThingT = TypeVar("ThingT")
 
 
 @dataclass(frozen=True)
-class Cast:
+class Cast(HoldsArtefacts):
     """The arms of one model, the subject's first, with who is absent; `parameters` counts all weights; `packed` is the
     subject's artefact."""
 
@@ -49,6 +50,11 @@ class Cast:
     prompt: tuple[int, ...]
     packed: Path
     slow: tuple[TextArm, ...] = ()
+
+    @property
+    def artefacts(self) -> Mapping[str, Path]:
+        """The packed form that the subject runs."""
+        return {f"{self.title} packed for the race": self.packed}
 
     def decoding(self, count: int, rounds: int, seed: int) -> Finish:
         """Continue a short prompt by so many tokens."""

@@ -108,7 +108,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def print_targets(scorecard: Scorecard, console: Console | None = None) -> None:
-    """The table on a terminal."""
+    """The table on a terminal, and what each arm ran with."""
     console = console or Console(highlight=False)
     table = Table(box=SIMPLE_HEAD, title=f"Speed of {scorecard.subject.name}, one thread, 95 % intervals")
     for name in ("What", "Target", "Measured", "95 % interval", "Status"):
@@ -117,3 +117,5 @@ def print_targets(scorecard: Scorecard, console: Console | None = None) -> None:
         *cells, status = _cells(row)
         table.add_row(*map(Text, cells), Text(status, style=_STYLES[row.status]))
     console.print(table)
+    for note in dict.fromkeys(note for race in races(scorecard) for note in race.notes):
+        console.print(Text(f"  {note}", style="bright_black"))

@@ -67,4 +67,5 @@ def test_the_table_is_printed() -> None:
     printed = console.file.getvalue()
     assert "2.9 to 3.3" in printed
     assert "✗ RED" in printed
+    assert printed.count("  subject: threads 1, products 31") == 1
     print_targets(speeds())
