@@ -131,7 +131,7 @@ def gate(
     \b
     Examples:
       bitnet-audit gate reports/latest/scorecard.json
-      bitnet-audit gate --against reports/main.json --expected-failures expected-failures.txt
+      bitnet-audit gate --against reports/main.json --expected-failures reports/expected-failures.txt
     """
     thresholds = load_thresholds(pyproject)
     stored, listed = against or thresholds.against, expected_failures or thresholds.expected_failures

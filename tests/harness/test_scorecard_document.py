@@ -68,7 +68,7 @@ def test_expected_failures_are_read_as_shown_and_ours_is_readable(tmp_path: Path
     first, second = read_expectations(tmp_path / "known.txt").entries
     assert (first.pattern, first.reason) == ("1.1.inference-speedup", "issue 12")
     assert second.matches("suites/test_packing.py::test_exact[base3-7]")
-    read_expectations(ROOT / "expected-failures.txt")
+    read_expectations(ROOT / "reports" / "expected-failures.txt")
 
 
 def test_every_version_and_format_is_told() -> None:
