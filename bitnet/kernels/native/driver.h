@@ -102,7 +102,31 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
     if (x.result) write_result<T>(m, x, start, row, rows, total);
 }
 
+// Whole blocks of the usual product of decoding: one token, one plane, one scale for each row. What stands between the
+// last weights of a block and the first of the next holds up the stream from memory: here it is as little as there can be.
+inline void plain_blocks(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
+    const Integers sum_x = Integers{} + x.sums[0];
+    const Floats scale_x = Floats{} + x.scales[0];
+    for (int64_t index = first; index < last; ++index) {
+        alignas(64) Integers sums[kVectors];
+        Micro::template run<1>(m.planes[0].digits + index * m.steps * kBlockBytes, m.steps, x.codes,
+                               reinterpret_cast<int32_t*>(sums));
+        for (int v = 0; v < kVectors; ++v) {
+            const int64_t row = index * kRows + v * kWidth;
+            // Added to zero, as every sum is, so that -0 does not remain.
+            const Floats total = Floats{} + __builtin_convertvector(sums[v] - sum_x, Floats) * load(m.planes[0].scales + row);
+            const Floats value = m.bias ? total * scale_x + load(m.bias + row) : total * scale_x;
+            __builtin_memcpy(x.result + row, &value, sizeof value);
+        }
+    }
+}
+
 void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
+    if (x.count == 1 && x.result && m.plane_count == 1 && m.groups == 1 && m.steps <= kMaxSteps) {
+        const int64_t whole = m.rows / kRows < last ? m.rows / kRows : last;
+        if (first < whole) plain_blocks(m, x, first, whole);
+        first = first < whole ? whole : first;
+    }
     using Block = void (*)(const Matrix&, const Tokens&, int64_t, int64_t);
     static constexpr Block kBlocks[kTile] = {block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
     for (int64_t index = first; index < last; ++index)
