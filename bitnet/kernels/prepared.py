@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_INPUTS = 1 << 20
 MAX_THREADS = 1 << 10
-# Found once: looking them up takes time in every call.
+# Found once: a call into torch takes as long as the product of a small matrix, and a look-up is such a call.
 _CPU, _FLOAT32, _STRIDED = torch.device("cpu"), torch.float32, torch.strided
 _NO_MEMORY = "a tensor without memory (of a fake or traced model) reached the kernels; run the model on real tensors."
 
@@ -116,30 +116,51 @@ class PreparedWeight:
         Raises:
             BitnetError: x is no CPU float tensor of `in_features`, or wants a gradient.
         """
-        # A call into torch takes as long as the product of a small matrix: the usual case makes as few as it can.
-        shape, dtype = x.shape, x.dtype
-        if not (
-            x.is_cpu and x.layout is _STRIDED and x.is_floating_point() and shape and shape[-1] == self.in_features
-        ):
+        shape, rows = x.shape, self.out_features
+        tokens = x if _plain(x) and shape and shape[-1] == self.in_features else self._tokens(x)
+        y = tokens.new_empty(shape[0], rows) if len(shape) == 2 else tokens.new_empty(*shape[:-1], rows)
+        self._write(tokens, y)
+        return y if x.dtype is _FLOAT32 else y.to(x.dtype)
+
+    def into(self, x: Float[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
+        """The product, written into `out`, which shares no memory with x: making a tensor takes longer than the call.
+
+        Raises:
+            BitnetError: as for a call; `out` is no contiguous float32 tensor of the product's shape on the CPU, or
+                wants a gradient.
+        """
+        shape = x.shape
+        tokens = x if _plain(x) and shape and shape[-1] == self.in_features else self._tokens(x)
+        if not _plain(out) or out.shape != (*shape[:-1], self.out_features):
             raise BitnetError(
-                f"activations of shape {tuple(shape)}, type {dtype} and device {x.device} do not fit the kernels; "
+                f"a product of shape {(*shape[:-1], self.out_features)} cannot be written into a tensor of shape "
+                f"{tuple(out.shape)}, type {out.dtype} and device {out.device}; pass a contiguous float32 tensor of "
+                "that shape on the CPU, without a gradient."
+            )
+        self._write(tokens, out)
+
+    def _tokens(self, x: Float[Tensor, "... in"]) -> Float32[Tensor, "... in"]:
+        """Activations that are not plain, as the kernels take them; raises as a call does."""
+        fits = x.is_cpu and x.layout is _STRIDED and x.is_floating_point()
+        if not (fits and x.ndim and x.shape[-1] == self.in_features):
+            raise BitnetError(
+                f"activations of shape {tuple(x.shape)}, type {x.dtype} and device {x.device} do not fit the kernels; "
                 f"pass a dense float tensor on the CPU with {self.in_features} features on its last axis."
             )
         if x.requires_grad and torch.is_grad_enabled():
             raise BitnetError("the kernels have no gradient; use TernaryLinear or BitLinear, or torch.no_grad().")
-        as_it_is = dtype is _FLOAT32 and x.is_contiguous() and not x.is_neg()
-        tokens = x if as_it_is else _contiguous(x, _FLOAT32)
-        count = x.numel() // self.in_features
+        return _contiguous(x, _FLOAT32)
+
+    def _write(self, tokens: Float32[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
+        count = tokens.numel() // self.in_features
         if self.backend == TORCH:
-            y = arithmetic.multiply(tokens.view(count, self.in_features), self._ternary, self._bias)
-            return y.view(*shape[:-1], self.out_features).to(dtype)
-        rows = self.out_features
-        y = tokens.new_empty(count, rows) if len(shape) == 2 else tokens.new_empty(*shape[:-1], rows)
+            flat = tokens.view(count, self.in_features)
+            out.copy_(arithmetic.multiply(flat, self._ternary, self._bias).view_as(out))
+            return
         try:
-            self._weight.forward(tokens.data_ptr(), count, y.data_ptr(), self.threads)
+            self._weight.forward(tokens.data_ptr(), count, out.data_ptr(), self.threads)
         except (ValueError, RuntimeError) as error:
             raise BitnetError(_NO_MEMORY) from error
-        return y if dtype is _FLOAT32 else y.to(dtype)
 
     def accumulate(self, codes: Int8[Tensor, "tokens in"]) -> Int32[Tensor, "tokens planes groups out"]:
         """The exact integer sums behind the product, of codes within -127..127.
@@ -188,6 +209,21 @@ class PreparedWeight:
         if self._bias is not None:
             weight.set_bias(_address(self._bias))
         return weight
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory as the kernels read and write them, and nothing follows what is done to it.
+
+    A call into torch takes as long as the product of a small matrix: there are as few here as can be.
+    """
+    return (
+        tensor.dtype is _FLOAT32
+        and tensor.is_cpu
+        and tensor.layout is _STRIDED
+        and not tensor.requires_grad
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+    )
 
 
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
