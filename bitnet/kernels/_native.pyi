@@ -1,5 +1,7 @@
 """The compiled kernels; addresses are those of `Tensor.data_ptr()`, checked by `bitnet.kernels.prepared`."""
 
+from torch import Tensor
+
 def backends() -> list[str]:
     """Instruction sets that this build and this processor have, the best first."""
 
@@ -8,6 +10,9 @@ def quantize(backend: str, x: int, width: int, codes: int) -> float:
 
 def forget_mapped(address: int, bytes: int) -> None:
     """Give back the memory of a mapped file's pages, which are read again when they are needed."""
+
+def exchange(type: type, table: object) -> None:
+    """Take tensors of that type by the table that it has as `__dlpack_c_exchange_api__` (DLPack 1.3)."""
 
 class Weight:
     """A ternary matrix in the kernels' layout."""
@@ -21,6 +26,9 @@ class Weight:
 
     def forward(self, x: int, count: int, y: int, threads: int) -> None:
         """Write y float32 [count, rows] of x float32 [count, width]."""
+
+    def try_forward(self, x: Tensor, y: Tensor, threads: int) -> bool:
+        """`forward`, if both are dense float32 CPU tensors without a gradient and of shapes that fit; else False."""
 
     def accumulate(self, codes: int, count: int, sums: int, threads: int) -> None:
         """Write the integer sums, int32 [count, planes, groups, rows], of int8 codes [count, width]."""

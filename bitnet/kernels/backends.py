@@ -6,6 +6,8 @@ import warnings
 from functools import cache
 from types import ModuleType
 
+import torch
+
 from bitnet.errors import BitnetError
 
 TORCH = "torch"
@@ -22,7 +24,10 @@ def native() -> ModuleType | None:
             stacklevel=2,
         )
         return None
-    return importlib.import_module("bitnet.kernels._native")
+    module = importlib.import_module("bitnet.kernels._native")
+    if (table := getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)) is not None:  # torch 2.10 and later
+        module.exchange(torch.Tensor, table)
+    return module
 
 
 def backends() -> tuple[str, ...]:

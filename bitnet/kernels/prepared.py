@@ -1,6 +1,6 @@
 """A ternary weight matrix made ready for a backend: the one torch-visible entry point of the kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_INPUTS = 1 << 20
 MAX_THREADS = 1 << 10
-# Found once: a call into torch takes as long as the product of a small matrix, and a look-up is such a call.
 _CPU, _FLOAT32, _STRIDED = torch.device("cpu"), torch.float32, torch.strided
 _NO_MEMORY = "a tensor without memory (of a fake or traced model) reached the kernels; run the model on real tensors."
 
@@ -78,10 +77,13 @@ class PreparedWeight:
             )
         self._bias = bias
         self._ternary: list[TernaryWeight] = []
+        # The usual product in one call, which looks at the tensors itself: Python would take three times as long.
+        self._try: Callable[[Tensor, Tensor, int], bool] = _not_here
         if self.backend == TORCH:
             self._ternary = [TernaryWeight(unpack(p.packed, p.codec, width), p.scale, group_size) for p in planes]
         else:
             self._weight = self._native_weight(planes)
+            self._try = self._weight.try_forward
 
     @classmethod
     def from_ternary(
@@ -116,11 +118,14 @@ class PreparedWeight:
         Raises:
             BitnetError: x is no CPU float tensor of `in_features`, or wants a gradient.
         """
-        shape, rows = x.shape, self.out_features
-        tokens = x if _plain(x) and shape and shape[-1] == self.in_features else self._tokens(x)
-        y = tokens.new_empty(shape[0], rows) if len(shape) == 2 else tokens.new_empty(*shape[:-1], rows)
+        if x.dtype is _FLOAT32:
+            y = x.new_empty(*x.shape[:-1], self.out_features)
+            if self._try(x, y, self.threads):
+                return y
+        tokens = self._tokens(x)
+        y = tokens.new_empty(*x.shape[:-1], self.out_features)
         self._write(tokens, y)
-        return y if x.dtype is _FLOAT32 else y.to(x.dtype)
+        return y.to(x.dtype)
 
     def into(self, x: Float[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
         """The product, written into `out`, which shares no memory with x: making a tensor takes longer than the call.
@@ -129,18 +134,19 @@ class PreparedWeight:
             BitnetError: as for a call; `out` is no contiguous float32 tensor of the product's shape on the CPU, or
                 wants a gradient.
         """
-        shape = x.shape
-        tokens = x if _plain(x) and shape and shape[-1] == self.in_features else self._tokens(x)
-        if not _plain(out) or out.shape != (*shape[:-1], self.out_features):
+        if self._try(x, out, self.threads):
+            return
+        tokens, shape = self._tokens(x), (*x.shape[:-1], self.out_features)
+        if not _plain(out) or out.shape != shape:
             raise BitnetError(
-                f"a product of shape {(*shape[:-1], self.out_features)} cannot be written into a tensor of shape "
-                f"{tuple(out.shape)}, type {out.dtype} and device {out.device}; pass a contiguous float32 tensor of "
-                "that shape on the CPU, without a gradient."
+                f"a product of shape {shape} cannot be written into a tensor of shape {tuple(out.shape)}, type "
+                f"{out.dtype} and device {out.device}; pass a contiguous float32 tensor of that shape on the CPU, "
+                "without a gradient."
             )
         self._write(tokens, out)
 
     def _tokens(self, x: Float[Tensor, "... in"]) -> Float32[Tensor, "... in"]:
-        """Activations that are not plain, as the kernels take them; raises as a call does."""
+        """Checked activations as the kernels take them; raises as a call does."""
         fits = x.is_cpu and x.layout is _STRIDED and x.is_floating_point()
         if not (fits and x.ndim and x.shape[-1] == self.in_features):
             raise BitnetError(
@@ -212,10 +218,7 @@ class PreparedWeight:
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether a tensor lies in memory as the kernels read and write them, and nothing follows what is done to it.
-
-    A call into torch takes as long as the product of a small matrix: there are as few here as can be.
-    """
+    """Whether the kernels can write to a tensor, and nothing follows what is done to it."""
     return (
         tensor.dtype is _FLOAT32
         and tensor.is_cpu
@@ -224,6 +227,12 @@ def _plain(tensor: Tensor) -> bool:
         and tensor.is_contiguous()
         and not tensor.is_neg()
     )
+
+
+def _not_here(x: Tensor, y: Tensor, threads: int) -> bool:
+    """Stands for the compiled `try_forward` on the torch backend."""
+    del x, y, threads
+    return False
 
 
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:

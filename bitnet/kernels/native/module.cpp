@@ -1,13 +1,14 @@
 // The extension module `bitnet.kernels._native`.
 //
-// Tensors arrive as addresses: a torch tensor's `data_ptr()` costs a tenth of a DLPack exchange. The Python side
-// (bitnet/kernels/prepared.py) checks dtype, shape, layout and device; nothing else may call these functions.
+// Tensors arrive as addresses, whose dtype, shape, layout and device the Python side (bitnet/kernels/prepared.py) has
+// checked; nothing else may call these functions. `try_forward` takes tensors and checks them itself.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
 
+#include "exchange.h"
 #include "weight.h"
 
 namespace nb = nanobind;
@@ -34,11 +35,34 @@ float quantize(const std::string& backend, uintptr_t x, int64_t width, uintptr_t
     return bitnet::find_isa(backend).quantize(pointer<const float>(x), width, width, pointer<int8_t>(codes));
 }
 
+bitnet::Exchange exchange;
+
+// y = W x, if both are tensors as the kernels take them and of shapes that fit; else false, and nothing is done.
+bool try_forward(const Weight& weight, nb::handle x, nb::handle y, int threads) {
+    bitnet::DLTensor from, to;
+    if (!exchange.plain(x, &from) || !exchange.plain(y, &to)) return false;
+    const int32_t last = from.ndim - 1;
+    if (last < 0 || to.ndim != from.ndim || from.shape[last] != weight.width() || to.shape[last] != weight.rows())
+        return false;
+    int64_t count = 1;
+    for (int32_t i = 0; i < last; ++i) {
+        if (from.shape[i] != to.shape[i]) return false;
+        count *= from.shape[i];
+    }
+    const auto* tokens = reinterpret_cast<const float*>(static_cast<const char*>(from.data) + from.byte_offset);
+    auto* result = reinterpret_cast<float*>(static_cast<char*>(to.data) + to.byte_offset);
+    const nb::gil_scoped_release released;
+    weight.forward(tokens, count, result, threads);
+    return true;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
     m.def("backends", &backends);
     m.def("quantize", &quantize, nb::arg("backend"), nb::arg("x"), nb::arg("width"), nb::arg("codes"));
+    m.def("exchange", [](nb::handle type, nb::handle table) { exchange.use(type, table); }, nb::arg("type"),
+          nb::arg("table"));
     nb::class_<Weight>(m, "Weight")
         .def("__init__",
              [](Weight* self, int64_t rows, int64_t width, int64_t group_size, const std::string& backend) {
@@ -57,6 +81,7 @@ NB_MODULE(_native, m) {
                  self.forward(pointer<const float>(x), count, pointer<float>(y), threads);
              },
              nb::call_guard<nb::gil_scoped_release>())
+        .def("try_forward", &try_forward)
         .def("accumulate",
              [](const Weight& self, uintptr_t codes, int64_t count, uintptr_t sums, int threads) {
                  if (count == 0) return;

@@ -144,6 +144,71 @@ def test_a_token_that_is_not_finite_gives_nan_and_spares_the_others(backend, val
     assert torch.equal(y[[0, 2]], torch.full((2, 5), 100.0))
 
 
+WIDE = TernaryWeight(torch.tensor([[1, -1, 0, 1], [0, 1, 1, -1], [1, 1, 1, 1]], dtype=torch.int8), torch.ones(3, 1))
+
+
+@every_backend
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (5, 4), (2, 3, 4), (0, 4)])
+@pytest.mark.parametrize("view", ["as it is", "negated", "strided", "in half"])
+def test_a_product_is_written_into_a_given_tensor(backend, shape, view):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    given = {
+        "as it is": x,
+        "negated": torch._neg_view(-x),
+        "strided": torch.stack([x, x], -1)[..., 0],
+        "in half": x.half(),
+    }[view]
+    weight = PreparedWeight.from_ternary([WIDE], torch.ones(3), backend=backend)
+    out = torch.full((*shape[:-1], 3), torch.nan)
+    assert weight.into(given, out) is None
+    assert torch.equal(out, weight(given.float()))
+    assert torch.equal(weight(given), out.to(given.dtype))
+
+
+@every_backend
+@pytest.mark.parametrize(
+    "out",
+    [
+        torch.empty(2, 4),
+        torch.empty(3),
+        torch.empty(1, 2, 3),
+        torch.empty(2, 3, dtype=torch.float64),
+        torch.empty(3, 2).T,
+        torch.empty(2, 3, requires_grad=True),
+        torch.empty(2, 3, device="meta"),
+        torch._neg_view(torch.empty(2, 3)),
+        torch.empty(2, 3).to_sparse(),
+    ],
+    ids=["rows", "axes", "more axes", "float64", "strided", "gradient", "meta", "negated", "sparse"],
+)
+def test_a_tensor_that_the_product_does_not_fit_is_refused(backend, out):
+    weight = PreparedWeight.from_ternary([WIDE], backend=backend)
+    with pytest.raises(BitnetError, match=r"a product of shape \(2, 3\) cannot be written into"):
+        weight.into(torch.ones(2, 4), out)
+    with pytest.raises(BitnetError, match="do not fit the kernels"):
+        weight.into(torch.ones(2, 5), torch.empty(2, 3))
+
+
+@compiled
+def test_a_torch_that_has_no_exchange_table_does_the_same(monkeypatch):
+    weight = PreparedWeight.from_ternary([WIDE])
+    monkeypatch.setattr(weight, "_try", lambda *words: False)
+    x, out = torch.randn(2, 4), torch.empty(2, 3)
+    weight.into(x, out)
+    assert torch.equal(out, weight(x))
+    assert torch.equal(out, PreparedWeight.from_ternary([WIDE])(x))
+    with pytest.raises(BitnetError, match="tensor of shape"):
+        weight.into(x, out.T)
+
+
+@compiled
+def test_an_exchange_table_of_another_kind_is_refused_or_left_alone():
+    from bitnet.kernels._native import exchange
+
+    with pytest.raises((TypeError, ValueError)):
+        exchange(torch.Tensor, object())
+
+
 @every_backend
 def test_a_zero_token_gives_the_bias_and_no_token_gives_nothing(backend):
     weight = PreparedWeight.from_ternary(
