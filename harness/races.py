@@ -7,7 +7,7 @@ and arms of different work compared: a limit of the machine is an arm like any o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from harness.errors import AuditError
@@ -97,6 +97,6 @@ class Finish:
 def run(race: Race, rounds: int, seed: int = 0) -> Finish:
     """Run a race, the subject twice in each round."""
     subject = race.subject.arm
-    again = Arm(subject.name + AGAIN, subject.run, subject.settings)
+    again = replace(subject, name=subject.name + AGAIN)
     arms = [subject, again, *(entry.arm for entry in race.opponents)]
     return Finish(race, interleave(arms, rounds, seed=seed))

@@ -50,11 +50,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Arm:
-    """One competitor: `run` does the timed work once; `settings` is printed beside its figures."""
+    """One competitor: `run` does the timed work once; `settings` is printed beside its figures.
+
+    `ready` is called before each run and not timed: it brings the caches, which other arms have used, into the state
+    that the timing is about.
+    """
 
     name: str
     run: Callable[[], object]
     settings: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ def interleave(arms: Sequence[Arm], rounds: int, warmup: int = 1, seed: int = 0)
     try:
         for _ in range(rounds):
             for arm in order.sample(list(arms), len(arms)):
+                if arm.ready is not None:
+                    arm.ready()
                 started = time.perf_counter()
                 arm.run()
                 times[arm.name].append(time.perf_counter() - started)

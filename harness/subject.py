@@ -35,6 +35,7 @@ from harness.subject_speed import PackedDecoder as PackedDecoder
 from harness.subject_speed import PreparedProduct as PreparedProduct
 from harness.subject_speed import StepsGreedily as StepsGreedily
 from harness.subject_speed import WritesPacked as WritesPacked
+from harness.subject_speed import WritesProduct as WritesProduct
 
 if TYPE_CHECKING:
     from types import ModuleType

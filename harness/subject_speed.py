@@ -55,6 +55,15 @@ class PreparedProduct(Protocol):
 
 
 @runtime_checkable
+class WritesProduct(Protocol):
+    """A prepared product that needs no new tensor for its result; an option."""
+
+    def into(self, x: Float32[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> object:
+        """The product of a call, written into `out`, which is contiguous; raises where that does not fit."""
+        ...
+
+
+@runtime_checkable
 class MultipliesTernary(Protocol):
     """Multiplies by ternary weights without unpacking them to floating point."""
 

@@ -28,8 +28,9 @@ from harness.statistics import Arm
 from harness.subject import MultipliesTernary, QuantizedWeight
 from suites.threads import one_thread
 
-RUN_MACS: Final = 2e8
-"""A run repeats its product until it has done about so many: milliseconds, so that a clock can tell them."""
+RUN_MACS: Final = 4e8
+"""A run repeats its product until it has done about so many: milliseconds, so that a clock can tell them, and no more,
+so that the system seldom stops it half-way."""
 STREAMED_BYTES: Final = 96 << 20
 """What an arm goes through before it meets a matrix again: more than any cache holds."""
 PEAK: Final = "int8 peak"
@@ -44,7 +45,8 @@ computes something else is off by more than this."""
 class Task:
     """A product of so many tokens with a matrix of `rows` outputs and `width` inputs.
 
-    `streamed`: with matrices enough that each comes from memory, not from a cache.
+    `streamed`: with matrices enough that each comes from memory, as the layers of a model do. Else there is one, and it
+    is in the caches: every arm does its product once before each run that is timed.
     """
 
     rows: int
@@ -84,7 +86,7 @@ def product_race(subject: MultipliesTernary, task: Task, opponents: Sequence[Pro
     codes = torch.randint(-1, 2, (task.rows, task.width), dtype=torch.int8, generator=generator)
     matrix = QuantizedWeight(codes, torch.tensor([[0.0625]]))
     ours = SubjectProduct(subject)
-    products = max(task.copies(ours.bits), round(RUN_MACS / task.macs))
+    products = max(1, round(RUN_MACS / task.macs))
     absent: list[str] = []
 
     def entry(product: Product) -> Entry:
@@ -93,7 +95,8 @@ def product_race(subject: MultipliesTernary, task: Task, opponents: Sequence[Pro
         prepared = product.prepare(copies, x, products)
         assert_computes(prepared, product.name, matrix, x)
         work = products * task.macs / 1e9
-        return Entry(Arm(product.name, prepared.run, {"threads": "1", "products": str(products)}), work)
+        settings = {"threads": "1", "products": str(products), "calls": prepared.way}
+        return Entry(Arm(product.name, prepared.run, settings, None if task.streamed else prepared.once), work)
 
     def present(make: Callable[[], Entry]) -> list[Entry]:
         try:

@@ -7,6 +7,7 @@ A graph holds one product after another, which leaves nothing of Python inside t
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -62,24 +63,23 @@ def _library() -> Any:
     return ggml
 
 
-class _Graph:
-    """Products of TQ2_0 weights with one float32 input; its memory goes with it."""
+class _Products:
+    """Products of TQ2_0 weights with one float32 input, taken in turn; its memory goes with it."""
 
     def __init__(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> None:
         self._ggml = _library()
         (self.rows, width), self.tokens = weights[0].codes.shape, len(x)
         stored = [tq2_bytes(weight) for weight in weights]
-        outputs = products * self.rows * self.tokens * 4
+        # A run goes on where the last one ended: enough runs of them to take every weight.
+        runs = -(-len(weights) // products)
+        outputs = (1 + runs * products) * self.rows * self.tokens * 4
         size = sum(each.nbytes for each in stored) + x.nbytes + outputs + SPARE_BYTES
         self._context = self._ggml.ggml_init(_InitParams(size, None, False))
-        tensors = [self._tensor(TQ2_0, width, self.rows, each) for each in stored]
-        given = self._tensor(F32, width, self.tokens, x.contiguous().numpy())
-        self._graph = self._ggml.ggml_new_graph_custom(self._context, products + len(weights) + 8, False)
-        self._nodes = [
-            self._ggml.ggml_mul_mat(self._context, tensors[index % len(tensors)], given) for index in range(products)
-        ]
-        for node in self._nodes:
-            self._ggml.ggml_build_forward_expand(self._graph, node)
+        self._weights = [self._tensor(TQ2_0, width, self.rows, each) for each in stored]
+        self._x = self._tensor(F32, width, self.tokens, x.contiguous().numpy())
+        self._first, (self._result,) = self._graph(range(1))
+        starts = range(0, runs * products, products)
+        self._turn = itertools.cycle([self._graph(range(start, start + products))[0] for start in starts])
         # What a computation allocates in the context for its plan would pile up: it gets a context of its own.
         self._scratch = ctypes.create_string_buffer(SPARE_BYTES)
 
@@ -88,18 +88,34 @@ class _Graph:
             self._ggml.ggml_free(self._context)
 
     def run(self) -> None:
-        """Compute the whole graph on one thread."""
+        """Compute the next products on one thread."""
+        self._compute(next(self._turn))
+
+    def once(self) -> None:
+        """Compute the first product alone."""
+        self._compute(self._first)
+
+    def _graph(self, places: range) -> tuple[int, list[int]]:
+        """A graph of the products with the weights at these places, counted round and round, and its nodes."""
+        graph: int = self._ggml.ggml_new_graph_custom(self._context, 2 * len(places) + 8, False)
+        weights = [self._weights[place % len(self._weights)] for place in places]
+        nodes = [self._ggml.ggml_mul_mat(self._context, weight, self._x) for weight in weights]
+        for node in nodes:
+            self._ggml.ggml_build_forward_expand(graph, node)
+        return graph, nodes
+
+    def _compute(self, graph: int) -> None:
         scratch = self._ggml.ggml_init(_InitParams(SPARE_BYTES, ctypes.addressof(self._scratch), False))
-        status = self._ggml.ggml_graph_compute_with_ctx(scratch, self._graph, 1)
+        status = self._ggml.ggml_graph_compute_with_ctx(scratch, graph, 1)
         self._ggml.ggml_free(scratch)
         if status != 0:
             raise RuntimeError(f"ggml ended with status {status}")
 
     def output(self) -> Float32[Tensor, "tokens out"]:
-        """The first product, of the run that this starts."""
-        self.run()
+        """The first product, which this computes."""
+        self.once()
         values = torch.empty(self.tokens, self.rows)
-        ctypes.memmove(values.data_ptr(), self._ggml.ggml_get_data(self._nodes[0]), values.nbytes)
+        ctypes.memmove(values.data_ptr(), self._ggml.ggml_get_data(self._result), values.nbytes)
         return values
 
     def _tensor(self, kind: int, width: int, rows: int, content: np.ndarray) -> int:
@@ -117,5 +133,5 @@ class GgmlTernaryProduct:
 
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
         """As `Product.prepare`; raises OpponentAbsent where llama-cpp-python is not installed."""
-        graph = _Graph(weights, x, products)
-        return Prepared(graph.run, graph.output)
+        made = _Products(weights, x, products)
+        return Prepared(made.run, made.output, made.once, "one call of ggml for all of them")

@@ -1,32 +1,45 @@
-"""Opponents of a product with one ternary weight: what torch offers, and the frame that every arm is put into."""
+"""Opponents of a product with one ternary weight: what torch offers, and the frame that every arm is put into.
+
+Every arm runs by the shortest way that its interface has, below modules: torch and the subject through one call from
+Python for each product, into a result that is there already where the call takes one; ggml through one call for a
+graph of them. All of a product is timed, the quantization of its activations included, and so is that call.
+"""
 
 from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from torch import nn
 
 from harness.opponents import OpponentAbsent
-from harness.subject import MultipliesTernary, QuantizedWeight
+from harness.subject import MultipliesTernary, QuantizedWeight, WritesProduct
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
     from torch import Tensor
 
 INT8_ENGINES: Final = ("fbgemm", "onednn")
+INTO: Final = "a call from Python each, into one result"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights made ready: `run` does all products once, `output` gives the first weight's, to be compared."""
+    """Weights made ready: `run` does the next products, `output` gives the first weight's, to be compared.
+
+    `once` does one product, so that a weight is in the caches before a run is timed.
+    """
 
     run: Callable[[], object]
     output: Callable[[], Float[Tensor, "tokens out"]]
+    once: Callable[[], object]
+    way: str
+    """How the products are called, in words."""
 
 
 class Product(Protocol):
@@ -43,7 +56,10 @@ class Product(Protocol):
         ...
 
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
-        """So many products with `x`, the weights taken in turn; raises OpponentAbsent where it cannot run."""
+        """A run of so many products with `x`, the weights taken in turn from run to run.
+
+        Raises OpponentAbsent where it cannot run.
+        """
         ...
 
 
@@ -57,12 +73,16 @@ class SubjectProduct:
 
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
         """As `Product.prepare`."""
-        return in_turn([self.subject.prepare_product([weight]) for weight in weights], x, products)
+        made = [self.subject.prepare_product([weight]) for weight in weights]
+        if not isinstance(made[0], WritesProduct):
+            return in_turn(made, x, products, "a call from Python each")
+        out = torch.empty(len(x), len(weights[0].codes))
+        return in_turn([partial(each.into, out=out) for each in made], x, products, INTO, out)
 
 
 @dataclass(frozen=True)
 class FloatProduct:
-    """`torch.nn.Linear` on the dequantized weight, the activations given in its own dtype."""
+    """`torch.mm` with the dequantized weight, the activations given in its own dtype."""
 
     dtype: torch.dtype
 
@@ -78,7 +98,9 @@ class FloatProduct:
 
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
         """As `Product.prepare`."""
-        return in_turn([linear(weight).to(self.dtype) for weight in weights], x.to(self.dtype), products)
+        out = torch.empty(len(x), len(weights[0].codes), dtype=self.dtype)
+        made = [partial(torch.mm, mat2=dense(weight).to(self.dtype).T, out=out) for weight in weights]
+        return in_turn(made, x.to(self.dtype), products, INTO, out)
 
 
 @dataclass(frozen=True)
@@ -97,9 +119,11 @@ class DynamicInt8Product:
         """As `Product.prepare`."""
         if self.engine not in torch.backends.quantized.supported_engines:
             raise OpponentAbsent(f"{self.name} is absent: this build of torch has no engine of that name")
-        return in_turn([self._quantized(weight) for weight in weights], x, products)
+        made = [_Quantized(self._packed(weight)) for weight in weights]
+        return in_turn(made, x, products, "a call of quantized::linear_dynamic from Python each")
 
-    def _quantized(self, weight: QuantizedWeight) -> nn.Module:
+    def _packed(self, weight: QuantizedWeight) -> Any:
+        """The weight as the engine's own layer packs it."""
         before = torch.backends.quantized.engine
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls its own int8 layers deprecated
@@ -110,7 +134,18 @@ class DynamicInt8Product:
                 )
             finally:
                 torch.backends.quantized.engine = before
-        return quantized[0]  # type: ignore[no-any-return]
+        return quantized[0]._packed_params._packed_params
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """What `torch.ao.nn.quantized.dynamic.Linear` calls, without the module."""
+
+    packed: Any
+
+    def __call__(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.ops.quantized.linear_dynamic.default(x, self.packed, True)
+        return result
 
 
 def torch_products() -> tuple[Product, ...]:
@@ -134,20 +169,23 @@ def dense(weight: QuantizedWeight) -> Float32[Tensor, "out in"]:
     return weight.codes.float() * scale
 
 
-def in_turn(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor, products: int) -> Prepared:
-    """Layers that are called one after the other until there have been so many products."""
+def in_turn(
+    layers: Sequence[Callable[[Tensor], object]], x: Tensor, products: int, way: str, out: Tensor | None = None
+) -> Prepared:
+    """Layers that are called one after the other; a run of so many products goes on where the last one ended.
+
+    `out` is where they leave their results, if they do not return them.
+    """
+    turn = itertools.cycle(layers)
 
     def run() -> None:
         with torch.inference_mode():
-            for layer in _cycle(layers, products):
+            for layer in itertools.islice(turn, products):
                 layer(x)
 
     def output() -> Tensor:
         with torch.inference_mode():
-            return layers[0](x).float()
+            result: Any = layers[0](x)
+            return (result if out is None else out).float()
 
-    return Prepared(run, output)
-
-
-def _cycle(layers: Sequence[Callable[[Tensor], Tensor]], products: int) -> Iterator[Callable[[Tensor], Tensor]]:
-    return itertools.islice(itertools.cycle(layers), products)
+    return Prepared(run, output, output, way)

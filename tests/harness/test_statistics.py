@@ -30,6 +30,15 @@ def test_every_arm_runs_once_a_round_in_changing_order():
     assert len(set(rounds)) > 1
 
 
+def test_an_arm_is_made_ready_before_each_run_and_not_timed():
+    now = [0.0]
+    arms = [Arm("a", lambda: now.append(1.0), ready=lambda: now.append(100.0)), Arm("b", lambda: now.append(2.0))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.statistics.time.perf_counter", lambda: sum(now))
+        times = interleave(arms, rounds=5)
+    assert times == {"a": [1.0] * 5, "b": [2.0] * 5}
+
+
 def test_interval_covers_the_true_ratio_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     covered = 0

@@ -17,7 +17,7 @@ from harness.statistics import Interval
 from suites import kernel_races
 from suites.kernel_races import Task
 from tests.suites.audits import Audit, audit_class, audit_defect
-from tests.suites.kernel_subjects import KernelSubject
+from tests.suites.kernel_subjects import KernelSubject, Prepared
 from tests.suites.subjects import BareSubject
 
 SUITE = "test_kernel_speed.py"
@@ -46,16 +46,18 @@ class Clocked:
 def small_and_timeless(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(harness.statistics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr("suites.test_kernel_speed.Task", lambda rows, width, tokens: Task(32, 256, tokens))
+    monkeypatch.setattr(
+        "suites.test_kernel_speed.Task", lambda rows, width, tokens, streamed=False: Task(32, 256, tokens, streamed)
+    )
     monkeypatch.setattr("suites.test_kernel_speed.STREAMED", Task(32, 256, 1, streamed=True))
     monkeypatch.setattr("suites.test_kernel_speed.ROUNDS", {"quick": 5})
     monkeypatch.setattr(kernel_races, "RUN_MACS", 1.0)
     monkeypatch.setattr(kernel_races, "STREAMED_BYTES", 1 << 13)
 
-    def timed(layers: Any, x: Any, products: int) -> Any:
-        kind = "int8" if type(layers[0]).__module__.startswith("torch") else "best"
+    def timed(layers: Any, x: Any, products: int, *words: Any) -> Any:
+        kind = "best" if isinstance(layers[0], Prepared) else "int8"
         each = SECONDS[kind] * len(x) / products
-        return in_turn([Clocked(clock, each, layer) for layer in layers], x, products)
+        return in_turn([Clocked(clock, each, layer) for layer in layers], x, products, *words)
 
     class Limit:
         macs, bytes, name = 1e6, 1 << 20, "a limit"
@@ -75,7 +77,9 @@ def with_llama(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def prepare(self, weights: Any, x: Any, products: int) -> Any:
             prepared = kernel_races.SubjectProduct(KernelSubject()).prepare(weights, x, products)
-            return SimpleNamespace(run=lambda: [prepared.run() for _ in range(4)], output=prepared.output)
+            return SimpleNamespace(
+                run=lambda: [prepared.run() for _ in range(4)], output=prepared.output, once=prepared.once, way=""
+            )
 
     monkeypatch.setattr(kernel_races, "GgmlTernaryProduct", Llama)
 

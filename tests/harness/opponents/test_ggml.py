@@ -30,7 +30,19 @@ def library(fake_llama, compiled_ggml, monkeypatch):
 def test_a_graph_of_products_gives_the_first_weights_product(library):
     prepared = GgmlTernaryProduct().prepare(WEIGHTS, X, 5)
     prepared.run()
+    prepared.once()
     torch.testing.assert_close(prepared.output(), X @ dense(WEIGHTS[0]).T, rtol=1e-4, atol=1e-3)
+
+
+def test_a_run_goes_on_with_the_weights_where_the_last_one_ended(library, monkeypatch):
+    computed = []
+    compute = ggml._Products._compute
+    monkeypatch.setattr(ggml._Products, "_compute", lambda self, graph: (computed.append(graph), compute(self, graph)))
+    prepared = GgmlTernaryProduct().prepare([*WEIGHTS, WEIGHTS[0]], X, 2)
+    for _ in range(3):
+        prepared.run()
+    assert len(set(computed)) == 2
+    assert computed[0] == computed[2]
 
 
 def test_contexts_go_with_the_graph(library):

@@ -43,8 +43,14 @@ def test_quantizing_leaves_torchs_own_engine_as_it_was():
 def test_weights_are_taken_in_turn():
     called = []
     layers = [lambda x, name=name: called.append(name) for name in "ab"]
-    products.in_turn(layers, X, 5).run()
-    assert called == ["a", "b", "a", "b", "a"]
+    prepared = products.in_turn(layers, X, 3, "")
+    prepared.run()
+    assert called == ["a", "b", "a"]
+    prepared.run()  # goes on where it ended
+    assert called[3:] == ["b", "a", "b"]
+    called.clear()
+    products.in_turn(layers, X, 3, "", torch.ones(1)).once()
+    assert called == ["a"]
 
 
 def test_the_subject_prepares_each_weight_by_itself():
@@ -57,6 +63,28 @@ def test_the_subject_prepares_each_weight_by_itself():
 
     prepared = SubjectProduct(Subject()).prepare(WEIGHTS, X, 2)
     assert given == [[WEIGHTS[0]], [WEIGHTS[1]]]
+    assert torch.equal(prepared.output(), X @ dense(WEIGHTS[0]).T)
+
+
+def test_a_subject_that_writes_into_a_tensor_is_timed_without_making_one():
+    written = []
+
+    class Product:
+        def __init__(self, weight):
+            self.weight = weight
+
+        def into(self, x, out):
+            torch.mm(x, dense(self.weight).T, out=out)
+            written.append(out.data_ptr())
+
+    class Subject:
+        def prepare_product(self, planes, bias=None, backend=None):
+            return Product(planes[0])
+
+    prepared = SubjectProduct(Subject()).prepare(WEIGHTS, X, 2)
+    prepared.run()
+    assert len(written) == 2
+    assert len(set(written)) == 1
     assert torch.equal(prepared.output(), X @ dense(WEIGHTS[0]).T)
 
 
