@@ -74,10 +74,11 @@ class SubjectProduct:
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
         """As `Product.prepare`."""
         made = [self.subject.prepare_product([weight]) for weight in weights]
-        if not isinstance(made[0], WritesProduct):
-            return in_turn(made, x, products, "a call from Python each")
         out = torch.empty(len(x), len(weights[0].codes))
-        return in_turn([partial(each.into, out=out) for each in made], x, products, INTO, out)
+        written = [partial(each.into, out=out) for each in made if isinstance(each, WritesProduct)]
+        if len(written) < len(made):
+            return in_turn(made, x, products, "a call from Python each")
+        return in_turn(written, x, products, INTO, out)
 
 
 @dataclass(frozen=True)
