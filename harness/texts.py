@@ -38,6 +38,21 @@ def held_out_text() -> str:
     that nothing held out also stands in the rest; whole paragraphs are gathered into blocks of at least 2,000
     characters, and the tenth, twentieth, ... block is held out.
     """
+    return "\n\n".join(_blocks()[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+
+
+@functools.cache
+def whole_text() -> str:
+    """The held-out text and then all the rest, some 370,000 characters.
+
+    It is for comparing two runs of one model, where it does not matter what the model has seen before.
+    """
+    rest = (block for index, block in enumerate(_blocks(), 1) if index % HELD_OUT_EVERY)
+    return "\n\n".join((held_out_text(), *rest))
+
+
+@functools.cache
+def _blocks() -> tuple[str, ...]:
     blocks: list[list[str]] = [[]]
     seen: set[tuple[str, ...]] = set()
     for paragraph in (part for name in sorted(topics) for part in re.split(r"\n\s*\n", topics[name].strip())):
@@ -48,7 +63,7 @@ def held_out_text() -> str:
         if sum(len(part) + 2 for part in blocks[-1]) >= BLOCK_CHARACTERS:
             blocks.append([])
         blocks[-1].append(paragraph.strip("\n"))
-    return "\n\n".join("\n\n".join(block) for block in blocks[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+    return tuple("\n\n".join(block) for block in blocks)
 
 
 def held_out_excerpt(characters: int) -> str:
