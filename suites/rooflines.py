@@ -41,6 +41,7 @@ def roofline(cached: Mapping[int, Finish], streamed: Finish) -> dict[str, Any]:
         "y_label": "GMAC/s",
         "x_scale": "log",
         "y_scale": "log",
+        "guides": ["roof"],
         "timing": True,
     }
 

@@ -59,7 +59,7 @@ class Cast(HoldsArtefacts):
     def decoding(self, count: int, rounds: int, seed: int) -> Finish:
         """Continue a short prompt by so many tokens."""
         prompt = self.prompt[:PROMPT_TOKENS]
-        title = f"{self.title}, {count} tokens after {len(prompt)}"
+        title = f"{self.title}, {count} tokens after a prompt of {len(prompt)}"
         return self._race(title, count, lambda arm: lambda: arm.greedy(prompt, count), rounds, seed)
 
     def slow_decoding(self, seed: int) -> Finish:

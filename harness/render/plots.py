@@ -7,7 +7,8 @@ An attachment of the evidence is a plot when it is a JSON object of this shape:
 
 `x` holds numbers (a line's abscissae) or strings (names, in the order to be drawn); every series has one value for each
 entry of `x`, null where nothing was measured. Optional keys: "x_scale" and "y_scale" ("linear" or "log"), "limits"
-({name: number}), horizontal lines for targets, "intervals" ({series: [[low, high] | null, ...]}), drawn as whiskers,
+({name: number}), horizontal lines for targets, "guides" ([series, ...]), lines without marks under which the other
+series stand as marks without lines, "intervals" ({series: [[low, high] | null, ...]}), drawn as whiskers,
 and "timing" (true: its numbers come from clocks). The convention is checked here and nowhere else.
 """
 
@@ -91,6 +92,7 @@ class PlotSpec(BaseModel):
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
     limits: dict[str, float] = Field(default_factory=dict)
+    guides: list[str] = Field(default_factory=list)
     intervals: dict[str, list[tuple[float, float] | None]] = Field(default_factory=dict)
     timing: bool = False
 
@@ -99,6 +101,9 @@ class PlotSpec(BaseModel):
         for series, values in self.y.items():
             if len(values) != len(self.x):
                 raise ValueError(f"series {series!r} has {len(values)} values for {len(self.x)} entries of x")
+        for series in self.guides:
+            if series not in self.y:
+                raise ValueError(f"the guide {series!r} is no series")
         for series, ends in self.intervals.items():
             if len(ends) != len(self.y.get(series, ())):
                 raise ValueError(f"the intervals of {series!r} are not one for each value of a series of that name")
@@ -186,9 +191,14 @@ def _draw_lines(axes: Axes, spec: PlotSpec) -> None:
     for index, (series, values) in enumerate(spec.y.items()):
         style = index % len(SERIES)
         marker = _MARKERS[index % len(_MARKERS)] if len(spec.x) <= 40 else None
-        axes.plot(
-            positions, _clean(values), color=SERIES[style], linestyle=_DASHES[style], marker=marker, label=series
-        )[0].set_markersize(max(7.5 - 2 * style, 3))
+        dashes, size, colour = _DASHES[style], max(7.5 - 2 * style, 3), SERIES[style]
+        if series in spec.guides:
+            dashes, marker, colour = "-", None, _INK
+        elif spec.guides:
+            dashes, size = "none", 6.5
+        axes.plot(positions, _clean(values), color=colour, linestyle=dashes, marker=marker, label=series)[
+            0
+        ].set_markersize(size)
         _draw_whiskers(axes, spec, series, positions)
     if spec.named:
         _name_ticks(axes, spec)

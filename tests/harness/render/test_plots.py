@@ -48,6 +48,16 @@ def test_series_are_told_apart_without_colour() -> None:
     assert "<pattern" in drawn(two)
 
 
+def test_a_guide_is_a_line_and_the_others_are_marks() -> None:
+    plot = cards.CURVE | {"y": {"roof": [1.0, 2.0, 3.0, 3.0], "arm": [None, 1.0, None, 2.0]}, "limits": {}}
+    plain, guided = drawn(plot), drawn(plot | {"guides": ["roof"]})
+    assert guided.count("<use") < plain.count("<use")
+    assert "stroke-dasharray" in plain
+    assert "stroke-dasharray" not in guided
+    with pytest.raises(AuditError, match="the guide 'floor' is no series"):
+        drawn(plot | {"guides": ["floor"]})
+
+
 def test_a_gap_is_a_gap_and_never_zero() -> None:
     spec = parse_plot(cards.CURVE)
     assert spec.gaps == 1
