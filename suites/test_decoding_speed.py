@@ -22,6 +22,7 @@ from harness.subject import DecodesPacked, Subject, WritesPacked, require
 from harness.texts import held_out_excerpt
 from suites.fixtures_models import ReferenceModel
 from suites.race_evidence import attach_ratios, record_ratio, strongest
+from suites.resident_memory import NEW_TOKENS as CONTINUED
 from suites.resident_memory import STATUS, measure
 from suites.text_races import (
     BITLINEAR,
@@ -220,4 +221,7 @@ def test_resident_memory_over_the_files(
     evidence.figure("resident_over_files", held.ratio, "x", timing=True)
     evidence.figure("resident_bytes", held.after - held.before, timing=True)
     evidence.figure("file_bytes", held.files)
+    evidence.note(
+        f"after a sequence of {PROMPT_TOKENS + CONTINUED} tokens; a longer one takes more, for its keys and values"
+    )
     assert held.after > held.before, "opening a model took no memory"
