@@ -1,4 +1,4 @@
-"""The command line `bitnet`: compress, eval, generate, bench, settings.
+"""The command line `bitnet`: compress, eval, generate, bench, settings, validate, registry.
 
 Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
 interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
@@ -14,8 +14,6 @@ import os
 import signal
 import sys
 import textwrap
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +22,10 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from bitnet.cli_handoff import validate
+from bitnet.cli_registry import registry
 from bitnet.config import Phase4Config, allowed_values
+from bitnet.console import JsonOption, Output, third_party_silence
 from bitnet.errors import BitnetError
 
 if TYPE_CHECKING:
@@ -57,14 +58,6 @@ class Commands(TyperGroup):
         raise typer.Exit(code)
 
 
-class Output(Console):
-    """Standard output with tables, where it is a terminal in colours."""
-
-    def on_broken_pipe(self) -> None:
-        """Leave it to `Commands`: rich would exit with 1, which means a missed gate here."""
-        raise BrokenPipeError
-
-
 app = typer.Typer(
     cls=Commands,
     add_completion=False,
@@ -92,7 +85,6 @@ RunnableArgument = Annotated[
     ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Processor cores to use at most.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else.")]
 PlanesOption = Annotated[
     int | None,
     typer.Option(min=1, max=3, help="Ternary matrices that a weight is the sum of; the fallback chain adds none."),
@@ -127,6 +119,8 @@ def bitnet(
       bitnet eval out/packed --text FILE
       bitnet generate out/packed "Once upon a time"
       bitnet bench out/packed
+      bitnet validate out
+      bitnet registry push out my-model
 
     Exit codes: 0 success; 1 a compressed model missed a gate; 2 bad input, told in one sentence; 130 interrupted.
     """
@@ -157,11 +151,16 @@ def compress(
     OUT/result.json (what was measured and decided) and OUT/manifest.json (digests, for the next phase), once both
     models have been reloaded and checked. On an error, and on Ctrl-C, nothing is left behind.
 
+    Off unless asked for: tracking=offline keeps a record for Weights & Biases in OUT/wandb, tracking=online sends it as
+    well, registry=NAME puts the output into the MLflow model registry (see `bitnet registry`). Where one of them does
+    not answer, the run goes on, and the result says so.
+
     \b
     Examples:
       bitnet compress tiny --out out
       bitnet compress smollm2-135m --out out --set codec=base3 --set embedding_dtype=int8
       bitnet compress smollm2-135m --out out --max-minutes 60
+      bitnet compress smollm2-135m --out out --set tracking=offline --set registry=smollm2
       bitnet compress ./my-model --out out --config phase4.yaml --json > result.json
 
     \b
@@ -173,7 +172,7 @@ def compress(
     """
     base = Phase4Config() if config is None else Phase4Config.from_yaml(config)
     chosen = base.with_overrides([*(settings or []), *_flags(planes, max_minutes)])
-    with _third_party_silence():
+    with third_party_silence():
         from bitnet.phase_controller import run_phase4
         from bitnet.summary import print_result, verdict
 
@@ -222,7 +221,7 @@ def evaluate(
     from bitnet.text import read_text
 
     documents = [read_text(path) for path in text]
-    with _third_party_silence():
+    with third_party_silence():
         from bitnet.perplexity import perplexity
         from bitnet.progress import Stages
         from bitnet.summary import print_evaluation
@@ -323,7 +322,7 @@ def bench(
       bitnet bench out/packed
       bitnet bench out --against bf16 --rounds 15 --json > speed.json
     """
-    with _third_party_silence():
+    with third_party_silence():
         from bitnet.arms import precisions
         from bitnet.benchmark import baseline_of, packed_folder, run_benchmark
         from bitnet.benchmark_table import print_benchmark
@@ -354,6 +353,10 @@ def list_settings() -> None:
         console.print(textwrap.indent(about, "    "), markup=False)
 
 
+app.command()(validate)
+app.add_typer(registry, name="registry")
+
+
 def _load(source: str) -> "LoadedModel":
     """The model `source`, with finite weights."""
     from bitnet.models import check_weights, load_model
@@ -361,18 +364,6 @@ def _load(source: str) -> "LoadedModel":
     loaded = load_model(source)
     check_weights(loaded.model)
     return loaded
-
-
-@contextlib.contextmanager
-def _third_party_silence() -> Iterator[None]:
-    """Libraries keep their warnings and progress bars to themselves, and what they print goes to standard error."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-        if not sys.warnoptions:  # python -W asks for them
-            warnings.simplefilter("ignore")
-        from bitnet.huggingface import quiet
-
-        with quiet():
-            yield
 
 
 def _end(number: int, _: FrameType | None) -> None:

@@ -228,6 +228,10 @@ class Phase4Config(BaseModel):
     """Steps in which the learning rate rises from 0."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of every random choice."""
+    tracking: Literal["none", "offline", "online"] = "none"
+    """Whether the metrics go to Weights & Biases: not at all, into the output folder, or to the server as well."""
+    registry: Annotated[str, Field(min_length=1)] | None = None
+    """Name under which the output is put into the model registry; None does not."""
 
     def __init__(self, **settings: Any) -> None:
         try:

@@ -10,13 +10,15 @@ from bitnet.compressed_model import CompressedModel
 from bitnet.dual_output import compare, windows
 from bitnet.errors import BitnetError
 from bitnet.gradient_flow import GradientFlow, gradient_flow
-from bitnet.handoff import phase5_manifest, save_phase5
+from bitnet.handoff_phase5 import phase5_manifest, save_phase5
 from bitnet.outcome import Outcome
 from bitnet.perplexity import PerplexityResult, encode
 from bitnet.phase_state import Calibration, Recovery, Run
 from bitnet.progress import Advance, Stages
+from bitnet.registry import register
 from bitnet.result import Phase4Result, VerificationRow, finite, save_result
 from bitnet.sizes import sizes
+from bitnet.tracking import track
 from bitnet.verify import TOLERANCE, record, verify_in_fresh_process
 
 #: The artefacts' predictions are compared on so many tokens of the evaluation text at most.
@@ -51,18 +53,14 @@ def deliver(
         sizes=sizes(run.parameters, packed, fp16),
         verification=_verification(directory),
     )
-    result = outcome.result(packed, stages.rows)
+    result = _save(directory, track(outcome.result(packed, stages.rows), directory))
+    registered = register(result, directory)
+    return result if registered == result else _save(directory, registered)
+
+
+def _save(directory: Path, result: Phase4Result) -> Phase4Result:
     save_result(directory, result)
-    manifest = phase5_manifest(
-        directory,
-        config=result.config,
-        phase3=run.phase3,
-        metrics=result.metrics,
-        gates=[gate.model_dump(mode="json") for gate in result.gates],
-        success=result.success,
-        command=run.command,
-    )
-    save_phase5(directory, manifest)
+    save_phase5(directory, phase5_manifest(directory, result))
     return result
 
 

@@ -133,6 +133,7 @@ class Outcome:
         return Phase4Result(
             source=run.loaded.source,
             source_kind=run.loaded.kind,
+            phase3=run.phase3,
             model_type=run.loaded.model.config.model_type,
             parameters=run.parameters,
             size_class=size_class(run.parameters),

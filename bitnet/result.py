@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bitnet.checkpoint import read_json, write_json
 from bitnet.errors import BitnetError, first_complaint
+from bitnet.handoff import Phase3Manifest
 from bitnet.perplexity import PerplexityResult
 from bitnet.quality import Gate
 
@@ -221,6 +222,7 @@ class Phase4Result(Record):
     schema_version: Literal[1] = SCHEMA_VERSION
     source: str
     source_kind: str
+    phase3: Phase3Manifest
     model_type: str
     parameters: int
     size_class: str

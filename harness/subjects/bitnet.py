@@ -263,8 +263,9 @@ class BitnetSubject:
 
     @property
     def manifest_files(self) -> tuple[str, str]:
-        """`bitnet.handoff.PHASE3_MANIFEST` and `PHASE5_MANIFEST`."""
-        from bitnet.handoff import PHASE3_MANIFEST, PHASE5_MANIFEST
+        """`bitnet.handoff.PHASE3_MANIFEST` and `bitnet.handoff_phase5.PHASE5_MANIFEST`."""
+        from bitnet.handoff import PHASE3_MANIFEST
+        from bitnet.handoff_phase5 import PHASE5_MANIFEST
 
         return PHASE3_MANIFEST, PHASE5_MANIFEST
 
@@ -278,8 +279,8 @@ class BitnetSubject:
         return cast("Mapping[str, JSON]", manifest.model_dump(mode="json"))
 
     def check_phase5(self, out: Path) -> Mapping[str, JSON]:
-        """`bitnet.handoff.check_phase5`."""
-        from bitnet.handoff import check_phase5
+        """`bitnet.handoff_phase5.check_phase5`."""
+        from bitnet.handoff_phase5 import check_phase5
 
         return cast("Mapping[str, JSON]", check_phase5(out).model_dump(mode="json"))
 
