@@ -36,7 +36,7 @@ class Phase5Manifest(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Field(ge=1, le=1)]
     run_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     """Derived from the content of both models, so that the same command gives the same one."""
     primary: Literal["fp16"]

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from bitnet.result import FallbackRow, Phase4Result, Record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
     from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT: Final = "bitnet-phase4"
@@ -185,10 +187,7 @@ class Registry:
         run = self.client.create_run(self._experiment(), run_name=manifest.run_id).info.run_id
         status = "FAILED"
         try:
-            for key, value in manifest.metrics.items():
-                self.client.log_metric(run, key, float(value))
-            for key in ("rule", "granularity", "codec"):
-                self.client.log_param(run, key, getattr(manifest, key))
+            self.client.log_batch(run, metrics=_measured(manifest), params=_settings(manifest))
             self.client.log_artifacts(run, str(out), FILES)
             source = f"{self.client.get_run(run).info.artifact_uri}/{FILES}"
             tags = _tags(manifest, digest_file(out / PHASE5_MANIFEST))
@@ -336,6 +335,19 @@ def _tags(manifest: Phase5Manifest, manifest_sha256: str) -> dict[str, str]:
     return {_TAG + key: value for key, value in values.items()}
 
 
+def _measured(manifest: Phase5Manifest) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, float(value), now, 0) for name, value in manifest.metrics.items()]
+
+
+def _settings(manifest: Phase5Manifest) -> "list[Param]":
+    from mlflow.entities import Param
+
+    return [Param(name, getattr(manifest, name)) for name in ("rule", "granularity", "codec")]
+
+
 def _scorecard_tags(scorecard: Path) -> dict[str, str]:
     card = read_json(scorecard)
     if not isinstance(card, dict) or "overall" not in card or "criteria" not in card:
@@ -354,7 +366,5 @@ def _told(uri: str) -> Iterator[None]:
     except BitnetError:
         raise
     except Exception as error:  # of MLflow, SQLAlchemy, requests and the artefact stores
-        shown = re.sub("//[^/]*@", "//", uri)  # without a password
-        raise BitnetError(
-            f"The model registry {shown} does not do this ({first_line(error)}): check the name and --uri."
-        ) from error
+        told = f"The model registry {uri} does not do this ({first_line(error)}): check the name and --uri."
+        raise BitnetError(re.sub("//[^/ ]*@", "//", told)) from error  # without a password

@@ -4,19 +4,16 @@ Offline, a run leaves its record in the output folder, from where `wandb sync` c
 Nothing that W&B cannot do stops a compression: what was done instead is one of the result's fallbacks.
 """
 
-import contextlib
-import os
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from bitnet.errors import BitnetError, first_line
+from bitnet.errors import BitnetError
 from bitnet.result import RESULT, FallbackRow, Phase4Result
-
-if TYPE_CHECKING:
-    from wandb import Run
 
 Mode = Literal["offline", "online"]
 
@@ -24,8 +21,8 @@ Mode = Literal["offline", "online"]
 RECORDS: Final = "wandb"
 #: The project, where WANDB_PROJECT names no other one.
 PROJECT: Final = "bitnet-phase4"
-#: Seconds after which a server that does not answer is given up: when the run starts, and when all has been sent.
-START_TIMEOUT, FINISH_TIMEOUT = 30.0, 120.0
+#: Seconds after which the whole of it is given up.
+PATIENCE = 300.0
 
 
 def track(result: Phase4Result, out: Path) -> Phase4Result:
@@ -34,10 +31,9 @@ def track(result: Phase4Result, out: Path) -> Phase4Result:
     Returns:
         The result, with one fallback more for every way of recording that failed.
     """
-    setting = result.config["tracking"]
     modes: dict[str, tuple[Mode, ...]] = {"none": (), "offline": ("offline",), "online": ("online", "offline")}
     rows: list[FallbackRow] = []
-    for mode in modes[setting]:
+    for mode in modes[result.config["tracking"]]:
         try:
             record(result, out, mode)
             break
@@ -53,63 +49,32 @@ def record(result: Phase4Result, out: Path, mode: Mode) -> None:
     Raises:
         BitnetError: W&B is not installed or not logged in, its server does not answer, or it fails otherwise.
     """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _told():
-        with _run(mode, Path(scratch)) as run:
-            run.config.update({**result.config, **{name: getattr(result, name) for name in ("source", "command")}})
-            run.log(dict(result.metrics))
-            run.summary.update({f"phase/{name}": value for name, value in result.phase.items()})
-        _keep(Path(scratch), out)
+    with tempfile.TemporaryDirectory() as scratch:
+        request = {
+            "mode": mode,
+            "project": PROJECT,
+            "folder": scratch,
+            "config": {**result.config, "source": result.source, "command": result.command},
+            "metrics": result.metrics,
+            "summary": {f"phase/{name}": value for name, value in result.phase.items()},
+        }
+        _log(json.dumps(request))
+        found = sorted(Path(scratch).glob("wandb/*run-*/run-*.wandb"))
+        if not found:
+            raise BitnetError("W&B left no record of the run.")
+        for file in found:  # the one file that matters: logs of the program stay behind
+            folder = out / RECORDS / file.parent.name
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / file.name)
 
 
-@contextlib.contextmanager
-def _run(mode: Mode, folder: Path) -> "Iterator[Run]":
-    """A run of W&B that looks at nothing but what it is given: not at code, packages, hardware or the terminal."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # of W&B's own errors, to its makers
+def _log(request: str) -> None:
+    # -P: what lies in the working directory must not pass for this package or one that it needs.
+    command = [sys.executable, "-P", "-m", "bitnet.tracking_process"]
     try:
-        import wandb
-    except ImportError:
-        raise BitnetError("wandb is not installed; pip install 'bitnet-audit[tracking]'") from None
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        raise BitnetError("W&B has no API key; log in with `wandb login`")
-    settings = wandb.Settings(
-        silent=True,
-        console="off",
-        reinit="create_new",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_save_requirements=False,
-        init_timeout=START_TIMEOUT,
-        finish_timeout=FINISH_TIMEOUT,
-        finish_timeout_raises=True,
-    )
-    project = os.environ.get("WANDB_PROJECT", PROJECT)
-    run = wandb.init(project=project, dir=str(folder), mode=mode, job_type="phase4", settings=settings)
-    try:
-        yield run
-    finally:
-        run.finish()
-
-
-def _keep(scratch: Path, out: Path) -> None:
-    """Copy the one file that matters: logs of the program stay behind."""
-    found = sorted(scratch.glob("wandb/*run-*/run-*.wandb"))
-    if not found:
-        raise BitnetError("W&B left no record, as where WANDB_MODE switches it off")
-    for file in found:
-        folder = out / RECORDS / file.parent.name
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder / file.name)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Whatever W&B and the network complain of is told in one sentence."""
-    try:
-        yield
-    except BitnetError:
-        raise
-    except Exception as error:  # of W&B, its service process and the network
-        raise BitnetError(f"W&B failed ({first_line(error)})") from error
+        done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise BitnetError(f"W&B did not finish within {PATIENCE:.0f} seconds.") from None
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise BitnetError(f"W&B did not log the run ({reason}).")

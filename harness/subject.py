@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from harness.errors import AuditError
+from harness.subject_ecosystem import HandsOver as HandsOver
+from harness.subject_ecosystem import RegistersModels as RegistersModels
+from harness.subject_ecosystem import TracksRuns as TracksRuns
 from harness.subject_records import GATES as GATES
 from harness.subject_records import JSON as JSON
 from harness.subject_records import CompressionOutcome as CompressionOutcome
@@ -26,6 +29,7 @@ from harness.subject_records import GateMeasurements as GateMeasurements
 from harness.subject_records import OptimizerRecipe as OptimizerRecipe
 from harness.subject_records import PerplexityFigures as PerplexityFigures
 from harness.subject_records import QuantizedWeight as QuantizedWeight
+from harness.subject_records import RegisteredVersion as RegisteredVersion
 from harness.subject_records import TieRule as TieRule
 from harness.subject_records import WeightVariant as WeightVariant
 from harness.subject_speed import DecodesPacked as DecodesPacked
@@ -292,32 +296,6 @@ class ResumesFineTuning(Protocol):
 
         The state in `folder` is written every third step; called again with the same arguments, it goes on from there,
         or raises where the state is damaged. `stop_after` so many steps, as if killed there, it returns None.
-        """
-        ...
-
-
-@runtime_checkable
-class HandsOver(Protocol):
-    """Checks the model that Phase 3 hands in, and the output that it hands on to Phase 5, each with its manifest."""
-
-    @property
-    def manifest_files(self) -> tuple[str, str]:
-        """Names of the two manifests: JSON files in the folder that comes in and in the one that goes out."""
-        ...
-
-    def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
-        """The manifest of a Hugging Face folder, made up and marked `synthesised` where it has none.
-
-        It has model_path, tokenizer_sha256, vocabulary_size, thinking_tokens (None: none declared),
-        strategy_accuracies, anti_theater and metrics; raises naming the one that is missing or corrupt.
-        """
-        ...
-
-    def check_phase5(self, out: Path) -> Mapping[str, JSON]:
-        """The manifest of the output of a compression, found true; raises naming the field or the file that is not.
-
-        It has run_id, files (SHA-256 by path), rule, scales (a file, then words), metrics (by the audit's names), gates
-        (each with name, measured, comparison, limit and passed), success, command and phase3.
         """
         ...
 

@@ -151,6 +151,23 @@ class CompressionOutcome:
 
 
 @dataclass(frozen=True)
+class RegisteredVersion:
+    """What a registry tells of one version of a model.
+
+    `gates` tells which gates passed. `digests` has the SHA-256 of what identifies the version's files and, where one is
+    kept with it, of the `scorecard`. `lineage` tells where the model came from (`phase3`) and where the description of
+    what goes on is (`phase5`), in the subject's words.
+    """
+
+    name: str
+    version: int
+    promoted: bool
+    gates: Mapping[str, bool]
+    digests: Mapping[str, str]
+    lineage: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class GateMeasurements:
     """What the gates of a compression are decided on; None: not measured.
 

@@ -39,6 +39,7 @@ from harness.subject import (
     TieRule,
     WeightVariant,
 )
+from harness.subjects.bitnet_ecosystem import BitnetEcosystem
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int8, Int64, UInt8
@@ -79,7 +80,7 @@ class _Stopped(Exception):  # noqa: N818 - nothing has gone wrong
     """Fine-tuning is to end here, as if it had been killed."""
 
 
-class BitnetSubject:
+class BitnetSubject(BitnetEcosystem):
     """Every capability of the protocol, on `bitnet`'s public functions alone."""
 
     declaration = Declaration(
@@ -195,7 +196,7 @@ class BitnetSubject:
         """`Phase4Config.to_yaml`."""
         return Phase4Config(**user).to_yaml()
 
-    # ----------------------------------------------------------------- decisions, optimizer, handoffs
+    # ----------------------------------------------------------------- decisions, optimizer
 
     def decide_gates(
         self, measured: GateMeasurements, max_accuracy_drop: float, compression_target: float
@@ -260,29 +261,6 @@ class BitnetSubject:
             model: nn.Module = compressed.model
             return model
         return None
-
-    @property
-    def manifest_files(self) -> tuple[str, str]:
-        """`bitnet.handoff.PHASE3_MANIFEST` and `bitnet.handoff_phase5.PHASE5_MANIFEST`."""
-        from bitnet.handoff import PHASE3_MANIFEST
-        from bitnet.handoff_phase5 import PHASE5_MANIFEST
-
-        return PHASE3_MANIFEST, PHASE5_MANIFEST
-
-    def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
-        """`bitnet.handoff.phase3_manifest`, with the folder's own tokenizer."""
-        from transformers import AutoTokenizer
-
-        from bitnet.handoff import phase3_manifest
-
-        manifest = phase3_manifest(str(folder), folder, AutoTokenizer.from_pretrained(folder))
-        return cast("Mapping[str, JSON]", manifest.model_dump(mode="json"))
-
-    def check_phase5(self, out: Path) -> Mapping[str, JSON]:
-        """`bitnet.handoff_phase5.check_phase5`."""
-        from bitnet.handoff_phase5 import check_phase5
-
-        return cast("Mapping[str, JSON]", check_phase5(out).model_dump(mode="json"))
 
     # ----------------------------------------------------------------- models
 

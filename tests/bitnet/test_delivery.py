@@ -7,7 +7,7 @@ from bitnet import delivery
 from bitnet.config import Phase4Config
 from bitnet.delivery import AGREEMENT_TOKENS
 from bitnet.errors import BitnetError
-from bitnet.handoff import check_phase5
+from bitnet.handoff_phase5 import check_phase5
 from bitnet.packed_manifest import TENSORS
 from bitnet.phase_controller import run_phase4
 from bitnet.sizes import folder_bytes
@@ -25,7 +25,7 @@ def test_the_manifest_hands_everything_on(finished):
     assert manifest.success
     assert manifest.command == finished.result.command
     assert manifest.metrics == finished.result.metrics
-    assert [gate["name"] for gate in manifest.gates] == [gate.name for gate in finished.result.gates]
+    assert [gate.name for gate in manifest.gates] == [gate.name for gate in finished.result.gates]
     assert manifest.phase3.synthesised
     assert {"result.json", "verification.safetensors", f"packed/{TENSORS}", f"fp16/{TENSORS}"} <= set(manifest.files)
 

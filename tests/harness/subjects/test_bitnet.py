@@ -33,6 +33,8 @@ CAPABILITIES = [
     protocol.FineTunes,
     protocol.ResumesFineTuning,
     protocol.HandsOver,
+    protocol.TracksRuns,
+    protocol.RegistersModels,
     protocol.RunsCommand,
     protocol.MultipliesTernary,
     protocol.DecodesPacked,

@@ -1,0 +1,111 @@
+"""What the subject `bitnet` offers to its surroundings: handoffs, Weights & Biases, the MLflow model registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from harness.subject import JSON, CompressesModels, CompressionOutcome, RegisteredVersion
+
+if TYPE_CHECKING:
+    from bitnet.registry import RegisteredVersion as Version
+    from bitnet.registry import Registry
+    from harness.subject_ecosystem import ModelRegistry
+
+#: An account that no server has, and seconds to wait for one.
+NO_ACCOUNT = {"WANDB_API_KEY": 40 * "0", "WANDB_INIT_TIMEOUT": "2"}
+
+
+class BitnetEcosystem:
+    """The capabilities `HandsOver`, `TracksRuns` and `RegistersModels`, on `bitnet`'s public functions alone."""
+
+    @property
+    def manifest_files(self) -> tuple[str, str]:
+        """`bitnet.handoff.PHASE3_MANIFEST` and `bitnet.handoff_phase5.PHASE5_MANIFEST`."""
+        from bitnet.handoff import PHASE3_MANIFEST
+        from bitnet.handoff_phase5 import PHASE5_MANIFEST
+
+        return PHASE3_MANIFEST, PHASE5_MANIFEST
+
+    def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
+        """`bitnet.handoff.phase3_manifest`, with the folder's own tokenizer."""
+        from transformers import AutoTokenizer
+
+        from bitnet.handoff import phase3_manifest
+
+        manifest = phase3_manifest(str(folder), folder, AutoTokenizer.from_pretrained(folder))
+        return cast("Mapping[str, JSON]", manifest.model_dump(mode="json"))
+
+    def check_phase5(self, out: Path) -> Mapping[str, JSON]:
+        """`bitnet.handoff_phase5.check_phase5`."""
+        from bitnet.handoff_phase5 import check_phase5
+
+        return cast("Mapping[str, JSON]", check_phase5(out).model_dump(mode="json"))
+
+    def compress_tracked(
+        self, model_folder: Path, out: Path, overrides: Mapping[str, str], server: str | None
+    ) -> tuple[CompressionOutcome, Path]:
+        """`compress` with the setting `tracking`."""
+        asked = {**overrides, "tracking": "offline" if server is None else "online"}
+        with _environment({} if server is None else {"WANDB_BASE_URL": server, **NO_ACCOUNT}):
+            outcome = cast(CompressesModels, self).compress(model_folder, out, asked)
+        (recorded,) = out.rglob("*.wandb")
+        return outcome, recorded
+
+    def open_registry(self, folder: Path) -> ModelRegistry:
+        """`bitnet.registry.Registry` on a database in the folder."""
+        from bitnet.registry import Registry
+
+        return _Registry(Registry.opened(f"sqlite:///{folder}/mlflow.db"))
+
+
+class _Registry:
+    """`bitnet.registry.Registry` as the protocol has it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def push(self, out: Path, name: str, scorecard: Path | None = None) -> RegisteredVersion:
+        """As `bitnet registry push`."""
+        return _version(self.registry.push(out, name, scorecard))
+
+    def versions(self, name: str) -> Sequence[RegisteredVersion]:
+        """As `bitnet registry list`."""
+        return [_version(version) for version in self.registry.versions(name)]
+
+    def promote(self, name: str, version: int) -> None:
+        """As `bitnet registry promote`."""
+        self.registry.promote(f"{name}/{version}")
+
+    def fetch(self, name: str, version: int | None, out: Path) -> None:
+        """As `bitnet registry fetch`."""
+        self.registry.fetch(f"{name}@champion" if version is None else f"{name}/{version}", out)
+
+
+def _version(made: Version) -> RegisteredVersion:
+    digests = {"manifest": made.manifest_sha256, "scorecard": made.scorecard_sha256}
+    return RegisteredVersion(
+        name=made.name,
+        version=made.version,
+        promoted="champion" in made.aliases,
+        gates=made.gates,
+        digests={kind: digest for kind, digest in digests.items() if digest is not None},
+        lineage={"phase3": made.phase3["model_path"], "phase5": made.manifest_sha256},
+    )
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
