@@ -21,12 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from harness.evidence import Evidence
 from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
 from harness.subject import CompressesModels, CompressionOutcome, Subject, TracksRuns, require
-from harness.texts import PROSE
+from harness.texts import PROSE, held_out_excerpt
 from suites.fixtures_small import SmallFiles
-from suites.small_models import save_random_llama
+from suites.small_models import byte_tokenizer, save_random_llama
 from suites.stored_weights import preserved_parameters, stored_weight, value_at
 from suites.test_compression import folder_bytes
-from suites.test_fallbacks import shorten_and_train
 from suites.test_gradient_flow import gradient_faults
 from suites.wandb_records import Logged, read_logged
 
@@ -60,6 +59,7 @@ SUMMARY: Final = {
 }
 NOBODY: Final = "http://127.0.0.1:9"
 """Where no server answers: the port of a service that throws everything away."""
+LESSON_CHARACTERS, LESSON_STEPS = 1_024, 25
 SAME: Final = 1e-5
 """Relative: one number measured twice in float32, in batches of another size."""
 
@@ -97,9 +97,20 @@ def tracked(subject: Subject, folder: Path, out: Path, overrides: Mapping[str, s
 def recovered(subject: Subject, small: SmallFiles, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     """A model that has learnt something, so that compression does harm and recovery runs."""
     root = tmp_path_factory.mktemp("tracked")
-    model = save_random_llama(root / "model", layers=1, change=shorten_and_train)
+    model = save_random_llama(root / "model", layers=1, change=teach)
     overrides = {**small.overrides, "fine_tune_trigger": "0", "fine_tune_steps": "4"}
     return tracked(subject, model, root / "out", overrides, None)
+
+
+def teach(model: PreTrainedModel) -> None:
+    """Let the model learn a little, so that compression has something to spoil."""
+    read = byte_tokenizer().encode(held_out_excerpt(LESSON_CHARACTERS))
+    tokens = torch.tensor(read[: len(read) // 64 * 64]).reshape(-1, 64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(LESSON_STEPS):
+        optimizer.zero_grad()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
 
 
 @pytest.fixture(scope="module")

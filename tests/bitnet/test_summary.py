@@ -5,6 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
+from bitnet.handoff import Phase3Manifest
 from bitnet.perplexity import DocumentScore, PerplexityResult
 from bitnet.quality import EXPLANATIONS, Measurements, gates
 from bitnet.result import (
@@ -64,6 +65,14 @@ def result(measured=GOOD, limit=0.1, target=8.0, verification=VERIFIED, **change
     fields = {
         "source": "some[model]",
         "source_kind": "folder",
+        "phase3": Phase3Manifest(
+            model_path="some[model]",
+            tokenizer_sha256="0" * 64,
+            vocabulary_size=288,
+            strategy_accuracies={},
+            anti_theater={},
+            metrics={},
+        ),
         "model_type": "llama",
         "parameters": 1_500_000,
         "size_class": "tiny",
