@@ -29,7 +29,7 @@ def test_the_output_can_be_trained_on(small_compression: SmallCompression, evide
         optimizer.zero_grad()
         loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         gradients = {name: value.grad for name, value in model.named_parameters()}
         for name, gradient in gradients.items():
             assert gradient is not None, f"no gradient reaches {name}"
