@@ -7,7 +7,7 @@ import torch
 from bitnet import handoff_validation
 from bitnet.checkpoint import digest_file
 from bitnet.errors import BitnetError
-from bitnet.handoff_validation import validate
+from bitnet.handoff_validation import validate, validate_input
 from bitnet.models import load_model
 from tests.bitnet.phase4 import write_model
 from tests.bitnet.small_models import small_tokenizer
@@ -37,6 +37,8 @@ def test_a_model_that_comes_in_is_opened_digested_and_run(model_folder, tmp_path
 def test_a_part_of_an_output_is_none(finished, tmp_path):
     with pytest.raises(BitnetError, match="one of the two models of an output"):
         validate(str(finished.out / "packed"))
+    with pytest.raises(BitnetError, match="compressed already"):
+        validate_input(str(finished.out / "packed"))
     (tmp_path / "fp16").mkdir()
     with pytest.raises(BitnetError, match=r"manifest\.json"):
         validate(str(tmp_path))

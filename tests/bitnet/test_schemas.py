@@ -1,8 +1,10 @@
 import json
+import runpy
 
 import jsonschema
 import pytest
 
+import bitnet.schemas
 from bitnet.schemas import SCHEMAS, schema, schema_file, schema_text
 from tests.bitnet.test_handoff import write_phase3
 
@@ -12,6 +14,14 @@ def test_the_schema_that_is_shipped_is_that_of_the_model(handoff):
     """`python -m bitnet.schemas` writes them."""
     assert schema_file(handoff).read_text(encoding="utf-8") == schema_text(handoff)
     jsonschema.Draft202012Validator.check_schema(schema(handoff))
+
+
+def test_the_schemas_can_be_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(bitnet.schemas, "schema_file", lambda handoff: tmp_path / handoff)
+    runpy.run_module("bitnet.schemas", run_name="__main__")
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {
+        handoff: schema_text(handoff) for handoff in SCHEMAS
+    }
 
 
 def violations(handoff, value):
