@@ -1,7 +1,8 @@
 """The two artefacts on disk: the packed ternary folder and the plain FP16 folder.
 
 The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
-which names the rule, the codec, every quantized layer and the SHA-256 of every other file. Tensors are named
+which names the rule, the codec, every quantized layer and the SHA-256 of every other file; config.json repeats what transformers needs for loading it (`packed_settings`).
+Tensors are named
 `<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
 W ~ the sum of scale * codes over the planes) and otherwise as in the original model. Projections that were kept are
 float16; int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
@@ -24,7 +25,7 @@ from transformers import (
 
 from bitnet.architectures import LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import BitLinear, TernaryLinear
-from bitnet.checkpoint import digest_file, write_json
+from bitnet.checkpoint import digest_file, read_json, write_json
 from bitnet.compressed_model import TABLE_KINDS, CompressedModel, is_kept, matrix, replace_modules
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError, first_line
@@ -39,24 +40,33 @@ from bitnet.packed_manifest import (
     check_files,
     read_manifest,
 )
+from bitnet.packed_settings import KEY as SETTINGS_KEY
+from bitnet.packed_settings import packed_settings
 from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
 from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.ternary import TernarySum
+
+CONFIG = "config.json"
 
 
 def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> PackedManifest:
     """Write a model in packed form (`CompressedModel.packed`) into the existing, empty folder `directory`."""
     save_file(packed_tensors(compressed), directory / TENSORS, metadata={"format": "pt"})
+    config = compressed.config
+    quantization = Quantization(**{name: getattr(config, name) for name in Quantization.model_fields})
+    layers = tuple(_layer_record(name, layer, config) for name, layer in compressed.layers.items())
+    kept = tuple(decision.name for decision in compressed.plan if is_kept(decision))
     compressed.model.config.save_pretrained(directory)
+    described = read_json(directory / CONFIG)
+    write_json(directory / CONFIG, described | {SETTINGS_KEY: packed_settings(quantization, layers, kept)})
     if compressed.model.generation_config is not None:
         compressed.model.generation_config.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    config = compressed.config
     manifest = PackedManifest(
         model_type=compressed.model.config.model_type,
-        quantization=Quantization(**{name: getattr(config, name) for name in Quantization.model_fields}),
-        layers=tuple(_layer_record(name, layer, config) for name, layer in compressed.layers.items()),
-        kept=tuple(decision.name for decision in compressed.plan if is_kept(decision)),
+        quantization=quantization,
+        layers=layers,
+        kept=kept,
         files={
             path.name: FileRecord(sha256=digest_file(path), bytes=path.stat().st_size)
             for path in sorted(directory.iterdir())
@@ -170,6 +180,7 @@ def _skeleton(directory: Path) -> PreTrainedModel:
     """A float32 model of the folder's architecture whose weights are still to be filled in."""
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        vars(config).pop(SETTINGS_KEY, None)  # for transformers' own way of loading, and not part of what is made here
         with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away: leave the caller's dice alone
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except Exception as error:  # likewise
