@@ -1,4 +1,4 @@
-"""The command line `bitnet`: compress, eval, generate, bench, settings, validate, registry.
+"""The command line `bitnet`: compress, eval, export, generate, bench, settings, validate, registry, lm-eval.
 
 Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
 interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
@@ -16,25 +16,22 @@ import sys
 import textwrap
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from bitnet.cli_eval import RunnableArgument, evaluate
+from bitnet.cli_export import export, lm_eval
 from bitnet.cli_handoff import validate
 from bitnet.cli_registry import registry
 from bitnet.config import Phase4Config, allowed_values
 from bitnet.console import JsonOption, Output, third_party_silence
 from bitnet.errors import BitnetError
 
-if TYPE_CHECKING:
-    from bitnet.models import LoadedModel
-
 #: Exit codes beside 0; 141 is what a shell reports of a program that wrote into a closed pipe.
 MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
-#: Input tokens of an evaluation window, where neither the user nor the model's positions say otherwise.
-CONTEXT_LENGTH = 512
 #: The record of a run, as in `bitnet.result.RESULT`, whose module imports torch.
 _RESULT = "result.json"
 
@@ -76,14 +73,6 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
-RunnableArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="out/packed or out/fp16 of a compressed model, or any model that `bitnet compress` takes.",
-        show_default=False,
-    ),
-]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Processor cores to use at most.")]
 PlanesOption = Annotated[
     int | None,
@@ -119,6 +108,7 @@ def bitnet(
       bitnet eval out/packed --text FILE
       bitnet generate out/packed "Once upon a time"
       bitnet bench out/packed
+      bitnet export out/packed --format gguf --out model.gguf
       bitnet validate out
       bitnet registry push out my-model
 
@@ -191,53 +181,6 @@ def _flags(planes: int | None, max_minutes: float | None) -> list[str]:
     """What the flags stand for, as settings: a number of planes that is asked for is what the budget pays for."""
     flags = [] if planes is None else [f"planes={planes}", "bits_budget=null"]
     return flags if max_minutes is None else [*flags, f"max_minutes={max_minutes}"]
-
-
-@app.command(name="eval")
-def evaluate(
-    model: RunnableArgument,
-    text: Annotated[
-        list[Path], typer.Option("--text", help="UTF-8 file; repeatable, each one is a document.", show_default=False)
-    ],
-    context_length: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Tokens in a window (default: {CONTEXT_LENGTH}, or the model's positions)."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows that the model reads at once.")] = 4,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Score the first tokens only (default: all).")] = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Measure perplexity and accuracy on text.
-
-    Perplexity is defined as in lm-evaluation-harness: on rolling windows, summed over all tokens of all texts; accuracy
-    is the share of tokens that the model finds likeliest.
-
-    \b
-    Examples:
-      bitnet eval out/packed --text book.txt
-      bitnet eval smollm2-135m --text book.txt --max-tokens 2000 --json
-    """
-    from bitnet.text import read_text
-
-    documents = [read_text(path) for path in text]
-    with third_party_silence():
-        from bitnet.perplexity import perplexity
-        from bitnet.progress import Stages
-        from bitnet.summary import print_evaluation
-
-        with Stages(2, not quiet) as stages:
-            with stages.stage("load"):
-                loaded = _load(model)
-            length = context_length or min(CONTEXT_LENGTH, int(loaded.model.config.max_position_embeddings))
-            with stages.stage("evaluate") as advance:
-                figures = perplexity(loaded.model, loaded.tokenizer, documents, length, batch_size, max_tokens, advance)
-    names = [str(path) for path in text]
-    if as_json:
-        record = {"model": model, "kind": loaded.kind, "texts": names, "context_length": length, **figures.as_dict()}
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        print_evaluation(figures, names, f"{model}, in windows of {length} tokens", Output())
 
 
 @app.command()
@@ -353,17 +296,11 @@ def list_settings() -> None:
         console.print(textwrap.indent(about, "    "), markup=False)
 
 
+app.command(name="eval")(evaluate)
+app.command()(export)
 app.command()(validate)
 app.add_typer(registry, name="registry")
-
-
-def _load(source: str) -> "LoadedModel":
-    """The model `source`, with finite weights."""
-    from bitnet.models import check_weights, load_model
-
-    loaded = load_model(source)
-    check_weights(loaded.model)
-    return loaded
+app.command(name="lm-eval", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(lm_eval)
 
 
 def _end(number: int, _: FrameType | None) -> None:

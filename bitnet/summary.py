@@ -94,6 +94,23 @@ def print_evaluation(figures: PerplexityResult, names: Sequence[str], title: str
         console.print("", _each_text(figures, names))
 
 
+def print_scores(scores: Mapping[str, Mapping[str, float | None]], title: str, console: Console) -> None:
+    """Print the scores of a model on tasks, one line for each metric, with its standard error where there is one."""
+    _say(console, [title])
+    table = _table("task", "metric", "score", "standard error")
+    for task, figures in scores.items():
+        for metric, value in figures.items():
+            if "_stderr" not in metric:
+                name, comma, rule = metric.partition(",")
+                error = figures.get(f"{name}_stderr{comma}{rule}")
+                table.add_row(escape(task), escape(metric), _score(value), _score(error))
+    console.print(table)
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:,.4g}"
+
+
 def _each_text(figures: PerplexityResult, names: Sequence[str]) -> Table:
     table = _table("", "tokens", "token perplexity", "bits per byte", "accuracy")
     for document, name in zip(figures.documents, names, strict=False):  # --max-tokens may have left the last ones out
