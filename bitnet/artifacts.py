@@ -1,8 +1,8 @@
 """The two artefacts on disk: the packed ternary folder and the plain FP16 folder.
 
 The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
-which names the rule, the codec, every quantized layer and the SHA-256 of every other file; config.json repeats what transformers needs for loading it (`packed_settings`).
-Tensors are named
+which names the rule, the codec, every quantized layer and the SHA-256 of every other file; config.json repeats what
+transformers needs for loading it (`packed_settings`). Tensors are named
 `<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
 W ~ the sum of scale * codes over the planes) and otherwise as in the original model. Projections that were kept are
 float16; int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.

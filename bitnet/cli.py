@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 import io
 import itertools
-import json
 import os
 import signal
 import sys

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -26,8 +26,8 @@ def export(
 ) -> None:
     """Write a packed model for other programs.
 
-    huggingface: the `bitnet` format of transformers, which loads it without this package. It holds one ternary plane and
-    one scale a layer.
+    huggingface: the `bitnet` format of transformers, which loads it without this package. It holds one ternary plane
+    and one scale a layer.
 
     gguf: a file for llama.cpp, from models of the Llama family and Qwen2. Layers of one plane are stored in the ternary
     types where 256 divides their rows, else in Q4_0; sums of planes in F16. With --gguf-type f16 all of them are.
@@ -41,11 +41,13 @@ def export(
       bitnet export out/packed --format huggingface --out exported
     """
     with third_party_silence():
-        from bitnet.export import GGUF_TYPES, GgufType, export
+        from bitnet.export import GGUF_TYPES, export
 
         if gguf_type not in GGUF_TYPES:
-            raise BitnetError(f"There is no GGUF type '{gguf_type}' for ternary layers: choose {', '.join(GGUF_TYPES)}.")
-        written = export(directory, out, target, cast(GgufType, gguf_type))
+            raise BitnetError(
+                f"There is no GGUF type '{gguf_type}' for ternary layers: choose {', '.join(GGUF_TYPES)}."
+            )
+        written = export(directory, out, target, gguf_type)
     if as_json:
         typer.echo(json.dumps(written.as_dict(), indent=2, ensure_ascii=False))
         return
@@ -60,7 +62,8 @@ def lm_eval(context: typer.Context) -> None:
     """Run the command line of lm-eval, with our models and tasks.
 
     Takes the arguments of `lm_eval` (`lm_eval run --help` lists them). Beside its own models there is
-    `--model bitnet --model_args path=MODEL`, and beside its own tasks those of `bitnet eval`. Install bitnet-audit[eval].
+    `--model bitnet --model_args path=MODEL`, and beside its own tasks those of `bitnet eval`. It needs
+    bitnet-audit[eval].
 
     \b
     Examples:

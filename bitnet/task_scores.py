@@ -44,7 +44,9 @@ def task_scores(loaded: LoadedModel, names: Sequence[str], limit: int | None = N
             found = simple_evaluate(model=model, tasks=list(names), task_manager=manager, limit=limit)
         except Exception as error:  # whatever data sets, metrics and networks make of a task
             reason = first_line(error)
-            raise BitnetError(f"lm-eval cannot run {', '.join(names)} ({reason}): check that its data is there.") from error
+            raise BitnetError(
+                f"lm-eval cannot run {', '.join(names)} ({reason}): check that its data is there."
+            ) from error
     return {name: _scores(result, found.get("n-samples", {}).get(name)) for name, result in found["results"].items()}
 
 

@@ -71,7 +71,9 @@ def _description(directory: Path) -> Description:
 
 
 def _refusal(directory: Path, what: str) -> BitnetError:
-    return BitnetError(f"{directory} cannot be written as GGUF ({what}): export it as huggingface, or use its fp16 form.")
+    return BitnetError(
+        f"{directory} cannot be written as GGUF ({what}): export it as huggingface, or use its fp16 form."
+    )
 
 
 def _tensors(compressed: CompressedModel, described: Description, wanted: GgufType) -> Iterator[tuple[str, Stored]]:

@@ -12,14 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from bitnet.errors import BitnetError
 
+_LETTERS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST: Final = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 #: Patterns of a `Split` before byte-level encoding, and llama.cpp's names for them.
 _PATTERNS: Final[Mapping[str, str]] = {
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": (
-        "qwen2"
-    ),
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": (
-        "llama-bpe"
-    ),
+    rf"{_LETTERS}\p{{N}}{_REST}": "qwen2",
+    rf"{_LETTERS}\p{{N}}{{1,3}}{_REST}": "llama-bpe",
 }
 
 
@@ -90,6 +88,6 @@ def _rule(described: Mapping[str, Any]) -> str:
 
 def _refusal(what: str) -> BitnetError:
     return BitnetError(
-        f"The tokenizer has {what}, and GGUF files are written for byte-level BPE tokenizers with a rule that llama.cpp "
-        "knows: use the fp16 folder of the run."
+        f"The tokenizer has {what}, and GGUF files are written for byte-level BPE tokenizers whose rule llama.cpp "
+        "has a name for: use the fp16 folder of the run."
     )

@@ -1,9 +1,9 @@
 """Transformers' own `bitnet` folder: 2-bit codes, one scale a layer, loaded by transformers without this package.
 
 A quantized layer is `weight` (uint8 [ceil(out / 4), in]: byte (r, c) holds the digits code + 1 of the rows r, r + R,
-r + 2R and r + 3R, low bits first) and `weight_scale` (float32 [1]). `BitLinear` of transformers divides by it, so it is
-the reciprocal of our scale, which float32 rounds: one part in 2^24. Everything else is stored as it is, in float16 where
-that is exact. Source: transformers.integrations.bitnet.
+r + 2R and r + 3R, low bits first) and `weight_scale` (float32 [1]). `BitLinear` of transformers divides by it, so it
+is the reciprocal of our scale, which float32 rounds: one part in 2^24. Everything else is stored as it is, in float16
+where that is exact. Source: transformers.integrations.bitnet.
 """
 
 from pathlib import Path
@@ -28,8 +28,7 @@ from bitnet.ternary import TernaryWeight
 
 ROWS_A_BYTE: Final = 4
 _REMEDY: Final = (
-    "compress the model again with `--planes 1 --set granularity=tensor --set compensation=none`, "
-    "or export it as gguf"
+    "compress the model again with `--planes 1 --set granularity=tensor --set compensation=none`, or export it as gguf"
 )
 
 
@@ -134,7 +133,7 @@ def _only_plane(decision: LayerDecision, layer: TernaryLinear) -> TernaryWeight:
         raise BitnetError(f"Layer '{decision.name}' {found}, and transformers' bitnet format holds one: {_REMEDY}.")
     if rows % ROWS_A_BYTE:
         raise BitnetError(
-            f"Layer '{decision.name}' has {rows} outputs, and transformers' bitnet format packs {ROWS_A_BYTE} in a byte: "
+            f"Layer '{decision.name}' has {rows} outputs, which transformers' bitnet format packs by {ROWS_A_BYTE}: "
             "export the model as gguf, or use the fp16 folder of the run."
         )
     return ternary.planes[0]

@@ -28,7 +28,7 @@ _BLOCK = {kind: gguf.GGML_QUANT_SIZES[kind][0] for kind in (Type.TQ2_0, Type.TQ1
 
 
 class Stored(NamedTuple):
-    """A matrix as it stands in a file: its rows in bytes (or numbers, for F16 and F32), and ggml's name for the type."""
+    """A matrix as it stands in a file: its rows in bytes (or numbers, for F16 and F32), and the type in ggml."""
 
     data: np.ndarray
     kind: gguf.GGMLQuantizationType

@@ -1,4 +1,4 @@
-"""Packed folders for `AutoModelForCausalLM.from_pretrained`: a quantizer and its configuration, as transformers has them.
+"""Packed folders for `AutoModelForCausalLM.from_pretrained`: a quantizer and its configuration.
 
 Imported while transformers is being imported, so everything that needs the whole of it is imported when it is used.
 """

@@ -1,7 +1,7 @@
 """A task that only attention solves: a list of names in random order, begun anew; which name comes next?
 
-All choices stand in the list and none is likelier than another by itself, so a model that does not look back at what
-came after the last name in the list has one chance in four.
+All choices stand in the text equally often and none is likelier than another by itself, so a model that does not look
+back at what came after the last name before has one chance in four.
 """
 
 import random
@@ -28,8 +28,8 @@ def documents() -> Iterator[dict[str, Any]]:
     words = sorted(name for name in sys.stdlib_module_names if name.isalpha() and name.islower() and len(name) > 2)
     for _ in range(DOCUMENTS):
         listed = dice.sample(words, NAMES)
-        place = dice.randrange(2, NAMES)
-        others = dice.sample([word for word in listed if word != listed[place]], CHOICES - 1)
+        place = dice.randrange(2, NAMES - CHOICES + 2)
+        others = dice.sample(listed[place + 1 :], CHOICES - 1)  # as often in the text as the right one
         choices = [listed[place], *others]
         dice.shuffle(choices)
         text = f"{' '.join(listed)}\n{' '.join(listed)}\n{' '.join(listed[:place])}"

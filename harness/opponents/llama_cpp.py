@@ -72,6 +72,14 @@ class LlamaCppArm:
         self._c.llama_free(self._context)
         self._c.llama_model_free(self._model)
 
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens that the file's own tokenizer makes of a text, none added; empty for a file without one."""
+        encoded = text.encode()
+        array = (ctypes.c_int32 * len(encoded))()
+        vocabulary = self._c.llama_model_get_vocab(self._model)
+        count = self._c.llama_tokenize(vocabulary, encoded, len(encoded), array, len(array), False, False)
+        return list(array[: max(count, 0)])
+
     def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
         """As `TextArm.greedy`."""
         self._reset()

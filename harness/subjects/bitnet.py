@@ -24,6 +24,7 @@ from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
 from bitnet.quantizer import quantize_activation, quantize_weight
 from bitnet.ternary import TernaryWeight
 from harness.subject import (
+    EXPORT_TARGETS,
     JSON,
     CompressionOutcome,
     CompressionReport,
@@ -176,6 +177,47 @@ class BitnetSubject(BitnetEcosystem):
     def write_packed(self, config: Mapping[str, JSON], weights: GivenWeights, out: Path) -> None:
         """`bitnet.artifacts.save_packed` of a model that has weights only where they are stored as they are."""
         write_packed(config, weights, out)
+
+    # ----------------------------------------------------------------- other libraries
+
+    registering_module = "bitnet"
+    export_targets = EXPORT_TARGETS
+    lm_eval_model = ("bitnet", "path")
+    local_tasks = ("bitnet_stdlib_facts", "bitnet_copy")
+
+    @property
+    def lm_eval_command(self) -> tuple[str, ...]:
+        """`bitnet lm-eval`."""
+        return (*self.command, "lm-eval")
+
+    @property
+    def task_folder(self) -> Path:
+        """`bitnet.tasks`."""
+        from bitnet.tasks import FOLDER
+
+        return FOLDER
+
+    def pack_for_export(self, model_folder: Path, target: str, out: Path) -> Path:
+        """`bitnet.compressed_model` by rule "absmean", saved as it is."""
+        from bitnet.artifacts import save_packed
+        from bitnet.compressed_model import CompressedModel
+        from bitnet.huggingface import load_folder
+
+        model, tokenizer = load_folder(model_folder)
+        granularity = "tensor" if target == "huggingface" else "channel"
+        config = Phase4Config(rule="absmean", granularity=granularity, planes=1, compensation="none")
+        out.mkdir(parents=True)
+        save_packed(CompressedModel.from_model(model, config.resolved(model.num_parameters())).packed(), tokenizer, out)
+        return out
+
+    def export(self, packed: Path, target: str, out: Path) -> None:
+        """`bitnet.export.export`."""
+        from bitnet.export import export
+
+        if target == "gguf-f16":
+            export(packed, out, "gguf", "f16")
+        else:
+            export(packed, out, target)
 
     # ----------------------------------------------------------------- configuration
 
