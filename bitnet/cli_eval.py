@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bitnet.console import JsonOption, Output, third_party_silence
-from bitnet.errors import BitnetError
 
 if TYPE_CHECKING:
     from bitnet.models import LoadedModel
@@ -67,7 +66,7 @@ def evaluate(
       bitnet eval out/packed --tasks bitnet_copy,bitnet_stdlib_facts
     """
     if bool(text) == bool(tasks):
-        raise BitnetError("What is to be measured? Give either --text FILE or --tasks NAME.")
+        raise typer.BadParameter("give one of the two", param_hint="--text FILE or --tasks NAME")
     if text:
         _on_text(model, text, context_length, batch_size, max_tokens, as_json, quiet)
     else:

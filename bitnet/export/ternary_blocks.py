@@ -96,6 +96,6 @@ def _q8_0(codes: Int8[Tensor, "rows columns"], scale: BFloat16[Tensor, "rows 1"]
 def _blocks(
     scale: Float32[Tensor, "rows blocks"], content: UInt8[Tensor, "rows blocks bytes"]
 ) -> UInt8[np.ndarray, "rows bytes"]:
-    heads = scale.half().contiguous().view(torch.uint8).view(*scale.shape, 2)
+    heads = scale.half().flatten().unsqueeze(1).view(torch.uint8).view(*scale.shape, 2)
     joined: np.ndarray = torch.cat([heads, content], dim=2).flatten(1).numpy()
     return joined

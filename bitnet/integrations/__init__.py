@@ -57,7 +57,8 @@ def _register_quantizer() -> None:
 def _register_lm_eval_model() -> None:
     from lm_eval.api.registry import model_registry
 
-    model_registry.register("bitnet", target="bitnet.integrations.lm_eval_model:BitnetLM")
+    if "bitnet" not in model_registry:
+        model_registry.register("bitnet", target="bitnet.integrations.lm_eval_model:BitnetLM")
 
 
 _REGISTRIES: dict[str, Callable[[], None]] = {

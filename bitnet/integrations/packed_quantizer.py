@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers.core_model_loading import ConversionOps, WeightConverter
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bitnet.config import Codec, Granularity, ScaleDtype
-from bitnet.errors import BitnetError
 from bitnet.packed_settings import METHOD
 from bitnet.tables import TableDtype, decode_table
 
@@ -149,13 +148,7 @@ def _check_folder(checkpoint_files: list[str]) -> None:
 
 
 def register() -> None:
-    """Make the two known to transformers, once.
-
-    Raises:
-        BitnetError: another package has taken the name.
-    """
-    try:
+    """Make the two known to transformers, once."""
+    if AUTO_QUANTIZER_MAPPING.get(METHOD) is not PackedQuantizer:
         register_quantization_config(METHOD)(PackedConfig)
         register_quantizer(METHOD)(PackedQuantizer)
-    except ValueError as error:
-        raise BitnetError(f"transformers has a quantizer '{METHOD}' already ({error}): import bitnet first.") from error

@@ -28,7 +28,7 @@ def documents() -> Iterator[dict[str, Any]]:
     words = sorted(name for name in sys.stdlib_module_names if name.isalpha() and name.islower() and len(name) > 2)
     for _ in range(DOCUMENTS):
         listed = dice.sample(words, NAMES)
-        place = dice.randrange(2, NAMES - CHOICES + 2)
+        place = dice.randrange(2, NAMES - CHOICES + 1)
         others = dice.sample(listed[place + 1 :], CHOICES - 1)  # as often in the text as the right one
         choices = [listed[place], *others]
         dice.shuffle(choices)

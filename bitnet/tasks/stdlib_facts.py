@@ -11,6 +11,7 @@ import inspect
 import random
 import re
 import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +48,18 @@ def _modules() -> Iterator[tuple[str, str]]:
             continue
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
-            source = Path(spec.origin).read_text(encoding="utf-8")
-            yield from _fact(name, ast.get_docstring(ast.parse(source)))
+            yield from _fact(name, _docstring(Path(spec.origin)))
+
+
+def _docstring(source: Path) -> str | None:
+    """What a file begins with, if it is a string. Parsing all of every module would take seconds."""
+    with source.open(encoding="utf-8") as lines:
+        for token in tokenize.generate_tokens(lines.readline):
+            if token.type == tokenize.STRING:
+                return str(ast.literal_eval(token.string))
+            if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING):
+                return None
+    return None
 
 
 def _functions() -> Iterator[tuple[str, str]]:

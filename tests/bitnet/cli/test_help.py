@@ -15,7 +15,7 @@ from tests.bitnet.cli.program import bitnet
 def test_help_names_the_commands_and_explains_the_exit_codes():
     top, compress = bitnet("--help"), bitnet("compress", "--help")
     assert top.exit_code == compress.exit_code == 0
-    assert all(f"\n  {name} " in top.stdout for name in ("compress", "eval", "generate", "bench", "settings"))
+    assert all(f"\n  {name} " in top.stdout for name in ("compress", "eval", "export", "generate", "bench", "lm-eval"))
     for code in ("0 ", "1 ", "2 ", "130 "):
         assert code in top.stdout
         assert re.search(rf"^ +{code} +\w", compress.stdout, re.MULTILINE)
@@ -28,10 +28,11 @@ def test_help_names_what_a_model_may_be():
 
 def test_every_example_in_the_help_is_a_command_that_exists():
     lines = "\n".join(
-        bitnet(*command, "--help").stdout for command in ([], ["compress"], ["eval"], ["generate"], ["bench"])
+        bitnet(*command, "--help").stdout
+        for command in ([], ["compress"], ["eval"], ["generate"], ["bench"], ["export"], ["lm-eval"])
     )
-    examples = re.findall(r"^ +bitnet (\w+) (.*)$", lines, re.MULTILINE)
-    assert len(examples) >= 13
+    examples = re.findall(r"^ +bitnet ([\w-]+) (.*)$", lines, re.MULTILINE)
+    assert len(examples) >= 19
     for command, rest in examples:
         known = bitnet(command, "--help").stdout
         assert all(word in known for word in shlex.split(rest) if word.startswith("--"))
