@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
 REPORTS = ROOT / "reports" / "latest"
+#: llama.cpp is built for this very machine, once: pip keeps the wheel, nox the environment. Without its part for images.
+LLAMA_CPP = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"}
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -82,9 +84,29 @@ def gate(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure speed against every opponent, llama.cpp included: `nox -s bench [-- --out DIR]`; prints the targets."""
     install_project(session)
-    # Built for this very machine, once: pip keeps the wheel, nox the environment. Images are none of our business.
-    session.install("-c", str(CONSTRAINTS), *group("bench"), env={"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"})
+    session.install("-c", str(CONSTRAINTS), *group("bench"), env=LLAMA_CPP)
     session.run("bitnet-audit", "bench", "--out", str(REPORTS.parent / "bench"), *session.posargs)
+
+
+#: What `nox -s interop` shows: other libraries on our artefacts.
+INTEROP = (
+    "A.transformers-loads-packed",
+    "A.export-huggingface",
+    "A.export-gguf",
+    "A.llama-cpp-runs",
+    "A.lm-eval-by-name",
+    "A.local-tasks",
+)
+
+
+@nox.session(default=False)
+def interop(session: nox.Session) -> None:
+    """Run our models in transformers, llama.cpp and lm-eval: `nox -s interop [-- --profile quick --model PATH]`."""
+    install_project(session)
+    session.install("-c", str(CONSTRAINTS), *group("interop"), env=LLAMA_CPP)
+    words = [word for criterion in INTEROP for word in ("--only", criterion)]
+    words += session.posargs or ["--profile", "full", "--model", "tiny"]
+    session.run("bitnet-audit", "run", "--out", str(REPORTS.parent / "interop"), *words)
 
 
 @nox.session(default=False)

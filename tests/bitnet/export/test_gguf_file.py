@@ -124,5 +124,5 @@ def test_what_llama_cpp_would_not_run_as_we_do_is_refused(pack, tmp_path, config
 
 
 def test_another_architecture_is_refused(pack, tmp_path):
-    with pytest.raises(BitnetError, match="cannot be written as GGUF .*: export it as huggingface"):
+    with pytest.raises(BitnetError, match=r"cannot be written as GGUF .*: export it as huggingface"):
         export(pack(model=packed_model("gpt2")), tmp_path / "model.gguf", "gguf")
