@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
 REPORTS = ROOT / "reports" / "latest"
-#: llama.cpp is built for this very machine, once: pip keeps the wheel, nox the environment. Without its part for images.
+#: llama.cpp is built for this very machine, once: pip keeps the wheel, nox the environment. Images are left out.
 LLAMA_CPP = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"}
 
 

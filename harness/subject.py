@@ -19,10 +19,6 @@ from harness.errors import AuditError
 from harness.subject_ecosystem import HandsOver as HandsOver
 from harness.subject_ecosystem import RegistersModels as RegistersModels
 from harness.subject_ecosystem import TracksRuns as TracksRuns
-from harness.subject_interop import EXPORT_TARGETS as EXPORT_TARGETS
-from harness.subject_interop import ExportsModels as ExportsModels
-from harness.subject_interop import RegistersWithTransformers as RegistersWithTransformers
-from harness.subject_interop import RunsInLmEval as RunsInLmEval
 from harness.subject_records import GATES as GATES
 from harness.subject_records import JSON as JSON
 from harness.subject_records import CompressionOutcome as CompressionOutcome

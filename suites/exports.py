@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.oracles.architecture import matrix
-from harness.subject import CompressesModels, ExportsModels, NotApplicable, QuantizedWeight, Subject, require
+from harness.subject import CompressesModels, NotApplicable, QuantizedWeight, Subject, require
+from harness.subject_interop import ExportsModels
 from harness.texts import PROSE
 from suites.stored_weights import layers_of, preserved_parameters, stored_weight, value_at
 

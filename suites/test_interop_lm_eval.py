@@ -21,7 +21,8 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.evidence import Evidence, Profile
-from harness.subject import RunsInLmEval, Subject, require
+from harness.subject import Subject, require
+from harness.subject_interop import RunsInLmEval
 from suites.fixtures_artifacts import Artifacts
 from suites.fixtures_models import ReferenceModel
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from harness.evidence import Evidence
-from harness.subject import ExportsModels, RegistersWithTransformers, Subject, require
+from harness.subject import Subject, require
+from harness.subject_interop import ExportsModels, RegistersWithTransformers
 from harness.texts import PROSE
 from suites.exports import Packed, exporter_of, logits_of, spread
 from suites.exports import packed_for as packed_for

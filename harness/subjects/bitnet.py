@@ -24,7 +24,6 @@ from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
 from bitnet.quantizer import quantize_activation, quantize_weight
 from bitnet.ternary import TernaryWeight
 from harness.subject import (
-    EXPORT_TARGETS,
     JSON,
     CompressionOutcome,
     CompressionReport,
@@ -41,6 +40,7 @@ from harness.subject import (
     WeightVariant,
 )
 from harness.subjects.bitnet_ecosystem import BitnetEcosystem
+from harness.subject_interop import EXPORT_TARGETS
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int8, Int64, UInt8
