@@ -39,8 +39,8 @@ from harness.subject import (
     TieRule,
     WeightVariant,
 )
-from harness.subjects.bitnet_ecosystem import BitnetEcosystem
 from harness.subject_interop import EXPORT_TARGETS
+from harness.subjects.bitnet_ecosystem import BitnetEcosystem
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int8, Int64, UInt8
