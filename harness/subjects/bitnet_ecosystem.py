@@ -1,14 +1,17 @@
-"""What the subject `bitnet` offers to its surroundings: handoffs, Weights & Biases, the MLflow model registry."""
+"""What the subject `bitnet` offers to its surroundings: handoffs, tracking, a model registry, other libraries."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from bitnet.config import Phase4Config
 from harness.subject import JSON, CompressesModels, CompressionOutcome, RegisteredVersion
+from harness.subject_interop import EXPORT_TARGETS
 
 if TYPE_CHECKING:
     from bitnet.registry import RegisteredVersion as Version
@@ -20,7 +23,7 @@ NO_ACCOUNT = {"WANDB_API_KEY": 40 * "0", "WANDB_INIT_TIMEOUT": "2"}
 
 
 class BitnetEcosystem:
-    """The capabilities `HandsOver`, `TracksRuns` and `RegistersModels`, on `bitnet`'s public functions alone."""
+    """Handoffs, tracking, the registry, and what other libraries read, on `bitnet`'s public functions alone."""
 
     @property
     def manifest_files(self) -> tuple[str, str]:
@@ -60,6 +63,47 @@ class BitnetEcosystem:
         from bitnet.registry import Registry
 
         return _Registry(Registry.opened(f"sqlite:///{folder}/mlflow.db"))
+
+    # ----------------------------------------------------------------- other libraries
+
+    registering_module = "bitnet"
+    export_targets = EXPORT_TARGETS
+    lm_eval_model = ("bitnet", "path")
+    local_tasks = ("bitnet_stdlib_facts", "bitnet_copy")
+
+    @property
+    def lm_eval_command(self) -> tuple[str, ...]:
+        """`bitnet lm-eval`."""
+        return sys.executable, "-m", "bitnet", "lm-eval"
+
+    @property
+    def task_folder(self) -> Path:
+        """`bitnet.tasks`."""
+        from bitnet.tasks import FOLDER
+
+        return FOLDER
+
+    def pack_for_export(self, model_folder: Path, target: str, out: Path) -> Path:
+        """`bitnet.compressed_model` by rule "absmean", saved as it is."""
+        from bitnet.artifacts import save_packed
+        from bitnet.compressed_model import CompressedModel
+        from bitnet.huggingface import load_folder
+
+        model, tokenizer = load_folder(model_folder)
+        granularity = "tensor" if target == "huggingface" else "channel"
+        config = Phase4Config(rule="absmean", granularity=granularity, planes=1, compensation="none")
+        out.mkdir(parents=True)
+        save_packed(CompressedModel.from_model(model, config.resolved(model.num_parameters())).packed(), tokenizer, out)
+        return out
+
+    def export(self, packed: Path, target: str, out: Path) -> None:
+        """`bitnet.export.export`."""
+        from bitnet.export import export
+
+        if target == "gguf-f16":
+            export(packed, out, "gguf", "f16")
+        else:
+            export(packed, out, target)
 
 
 class _Registry:
