@@ -21,6 +21,7 @@ from harness.subject_ecosystem import RegistersModels as RegistersModels
 from harness.subject_ecosystem import TracksRuns as TracksRuns
 from harness.subject_records import GATES as GATES
 from harness.subject_records import JSON as JSON
+from harness.subject_records import BadInput as BadInput
 from harness.subject_records import CompressionOutcome as CompressionOutcome
 from harness.subject_records import CompressionReport as CompressionReport
 from harness.subject_records import Declaration as Declaration

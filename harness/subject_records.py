@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 TieRule = Literal["half_even", "half_up", "away_from_zero", "strictly_greater", "at_least"]
+BadInput = Literal["weights", "codes", "bytes"]
+OptimizerStage = Literal["filter", "momentum", "orthogonalise"]
 
 
 # --------------------------------------------------------------------------- what a subject declares
@@ -22,10 +25,17 @@ TieRule = Literal["half_even", "half_up", "away_from_zero", "strictly_greater", 
 class WeightVariant:
     """One way in which a subject turns a weight into ternary codes and scales.
 
+    `rule` is one that the oracle knows, "threshold", "absmean" (b1.58), "absmax" (codes round w / max(abs(w))) or
+    "optimal" (a searched threshold), or a name of the subject's own: then only what holds for any rule is checked.
     `tau` times mean(abs(weight)) is the threshold at or below which a code is 0 (its floor, for rules that search);
     None where the rule has no such number. `tie_rule` says what happens exactly on the boundary between 0 and 1:
     a rounding rule (half_even, half_up, away_from_zero) or a comparison (strictly_greater: the tie gives 0;
     at_least: the tie gives 1). `second_moment` says that the variant takes the inputs' E[x^2] into account.
+    `scale_rule` is what a scale must be: mean(abs(weight)), max(abs(weight)) or the least-squares scale of the codes.
+
+    The rule is promised for blocks whose scale, by definition, lies in the closed `scale_range`: a subject that clamps
+    its scales from below (b1.58's epsilon) or stores them in `scale_format` says so here. Blocks of zeros must become
+    zeros in any case.
     """
 
     rule: str
@@ -33,8 +43,10 @@ class WeightVariant:
     group_size: int | None
     tau: float | None
     tie_rule: TieRule
-    scale_rule: Literal["absmean", "least_squares"]
+    scale_rule: Literal["absmean", "absmax", "least_squares"]
     second_moment: bool
+    scale_range: tuple[float, float] = (0.0, math.inf)
+    scale_format: Literal["float32", "float16"] = "float32"
 
     @property
     def id(self) -> str:
@@ -44,9 +56,17 @@ class WeightVariant:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a subject says about itself; the suites hold it to this.
+    """What a subject says about itself; the suites hold it to this, and to what was published in rows of its own.
 
-    `activation_range` is the closed range of activation codes (None: activations stay floating point);
+    `codecs` are packings by name: those of `harness.oracles.packing` are held to their bytes, any other to the round
+    trip. `ste` is the straight-through estimator: the gradient of the weight as it is ("identity"), or of a weight
+    clamped to its scale ("clipped"). A stored scale multiplies or divides the codes (`scale_convention`).
+    `activation_range` is the closed range of activation codes (None: activations stay floating point); `activation_top`
+    is what the largest magnitude of a token is scaled to (None: the end of the range), and `activation_floor` the
+    magnitude below which a token is scaled as if it were that large. `half_precision` says whether inputs in half
+    precision are quantized by their exact values or in the arithmetic of their own format.
+    `rejects` are the kinds of bad input that are promised to raise ValueError: weights that are not finite matrices,
+    codes that are not ternary, bytes that no codes give. What is not promised may not pass as numbers all the same.
     `source_root` is the directory of its Python sources, for the checks of code quality (None: not offered).
     `audit_settings` are the settings, if any, under which its defaults for training are those of the audit, where its
     own follow what it has measured.
@@ -59,6 +79,10 @@ class Declaration:
     ste: Literal["identity", "clipped"] = "identity"
     scale_convention: Literal["multiply", "divide"] = "multiply"
     activation_range: tuple[int, int] | None = None
+    activation_top: int | None = None
+    activation_floor: float = 0.0
+    half_precision: Literal["exact", "rounded"] = "exact"
+    rejects: tuple[BadInput, ...] = ("weights", "codes", "bytes")
     source_root: Path | None = None
     audit_settings: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -70,7 +94,8 @@ class OptimizerRecipe:
     `momentum` is that of the orthogonalised (Muon) update, whose scale for an [out, in] matrix is
     0.2 sqrt(max(out, in)) ("match_rms_adamw") or sqrt(max(1, out / in)) ("original"). `betas` and `eps` are AdamW's;
     weight decay is decoupled. `qk_clip` is the largest root mean square of the update of one head's rows of a query or
-    key projection (None: these updates are not clipped).
+    key projection (None: these updates are not clipped). `order` is that of the stages behind a hidden matrix' update:
+    the gradient filter, Nesterov momentum and orthogonalisation; the clip comes last.
     """
 
     momentum: float
@@ -78,6 +103,7 @@ class OptimizerRecipe:
     betas: tuple[float, float]
     eps: float
     qk_clip: float | None
+    order: tuple[OptimizerStage, ...] = ("filter", "momentum", "orthogonalise")
 
 
 # --------------------------------------------------------------------------- what its operations return

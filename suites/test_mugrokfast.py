@@ -121,12 +121,16 @@ def test_gain_of_the_filter(subject: Subject, alternating: bool, alpha: float, l
 # --------------------------------------------------------------------------- updates against the reference
 
 
+@pytest.mark.criterion("A.as-declared")
 @each_shape
 @pytest.mark.parametrize("lam", [0.0, 2.0], ids=["unfiltered", "filtered"])
 def test_three_steps_are_those_of_the_reference(
     subject: Subject, shape: tuple[int, int], lam: float, seed: int, evidence: Evidence
 ) -> None:
-    """A hidden matrix gets Muon's updates and its bias AdamW's, of the filtered gradients; lambda 0 filters nothing."""
+    """A hidden matrix gets Muon's updates and its bias AdamW's, of the filtered gradients; lambda 0 filters nothing.
+
+    The stages behind the matrix' update are in the order that the subject declares.
+    """
     layer, generator = Layer(shape).hidden, torch.Generator().manual_seed(seed)
     parameters: list[Tensor] = [layer.weight, layer.bias]
     gradients = [drawn(parameter, 3, generator) for parameter in parameters]

@@ -19,10 +19,11 @@ from harness.evidence import Evidence
 from harness.oracles import packing as oracle
 from harness.subject import Packs, Subject, require
 from suites.strategies import code_matrices
-from suites.variants import of_int8_format, of_published_format
-from suites.weights import rejected
+from suites.variants import of_int8_format, of_known_format, of_published_format
+from suites.weights import rejected, require_promise
 
 exact_packing = pytest.mark.criterion("A.packing-exact")
+as_declared = pytest.mark.criterion("A.as-declared")
 WIDTHS: Final = range(1, 41)
 
 GOLDEN: Final = {
@@ -61,7 +62,8 @@ def test_golden_bytes(subject: Subject, codec: str) -> None:
 
 
 @exact_packing
-@of_published_format
+@as_declared
+@of_known_format
 def test_every_width_from_1_to_40_packs_by_the_format(subject: Subject, codec: str, seed: int) -> None:
     for width in WIDTHS:
         codes = random_codes(5, width, seed + width)
@@ -135,6 +137,7 @@ def test_int8_storage_is_a_quarter_of_float32(subject: Subject, codec: str, seed
 @pytest.mark.criterion("A.packing-exact", "A.bad-input")
 @pytest.mark.parametrize("bad", [2, -2, 3, 127, -128])
 def test_a_code_that_is_not_ternary_is_rejected(subject: Subject, codec: str, bad: int, seed: int) -> None:
+    require_promise(subject, "codes")
     for width in (1, 7, 20):
         codes = random_codes(3, width, seed)
         codes[2, width - 1] = bad
@@ -145,6 +148,7 @@ def test_a_code_that_is_not_ternary_is_rejected(subject: Subject, codec: str, ba
 @of_published_format
 def test_a_byte_that_no_codes_give_is_rejected(subject: Subject, codec: str) -> None:
     """Every byte value, in a row without padding: accepted exactly when some codes pack to it."""
+    require_promise(subject, "bytes")
     packs, width = require(subject, Packs), oracle.CODES_PER_BYTE[codec]
     valid = oracle.valid_bytes(codec)
     for byte in range(256):
@@ -159,6 +163,7 @@ def test_a_byte_that_no_codes_give_is_rejected(subject: Subject, codec: str) -> 
 @of_published_format
 def test_padding_that_is_not_zero_is_rejected(subject: Subject, codec: str) -> None:
     """Every byte value as the last, partly used byte of a row: a stray digit in the padding is damage."""
+    require_promise(subject, "bytes")
     packs, per_byte = require(subject, Packs), oracle.CODES_PER_BYTE[codec]
     for used in range(1, per_byte):
         for byte in set(range(256)) - oracle.valid_bytes(codec, used):
@@ -169,6 +174,7 @@ def test_padding_that_is_not_zero_is_rejected(subject: Subject, codec: str) -> N
 
 @exact_packing
 def test_a_width_that_the_bytes_do_not_hold_is_rejected(subject: Subject, codec: str, seed: int) -> None:
+    require_promise(subject, "bytes")
     packs = require(subject, Packs)
     packed = packs.pack(random_codes(3, 20, seed), codec)
     for packed_rows, width in ((packed, 41), (packed, 0), (packed[:, :-1], 20), (packed.flatten(), 20)):

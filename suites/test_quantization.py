@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from harness.evidence import Evidence
 from harness.oracles import quantization as oracle
-from harness.subject import QuantizesWeights, Subject, WeightVariant, require
+from harness.subject import NotApplicable, QuantizesWeights, Subject, WeightVariant, require
 from suites.strategies import WeightRecipe, gaussian_matrix, weight_recipes
 from suites.variants import of_border_rules, with_groups, with_scales_per_row
 from suites.weights import (
@@ -29,11 +29,13 @@ from suites.weights import (
     multiplier,
     quantize,
     rejected,
+    require_promise,
     resolution,
 )
 
 codes_criteria = pytest.mark.criterion("1.1.ternary-quantization", "1.2.ternary-quantization")
 FORMATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+as_declared = pytest.mark.criterion("A.as-declared")
 scale_criteria = pytest.mark.criterion("1.1.per-channel-scaling", "1.2.per-channel-scaling")
 row_criteria = pytest.mark.criterion("1.1.per-channel-scaling", "2.per-channel-scaling")
 ZERO_ROW: Final = WeightRecipe("zero-row", rows=3, groups=1, remainder=3, seed=0)
@@ -63,6 +65,7 @@ def test_codes_are_ternary_int8_and_never_vanish(
 
 
 @codes_criteria
+@as_declared
 @given(recipe=weight_recipes())
 def test_codes_follow_the_declared_rule(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
     weight = recipe.build(variant)
@@ -70,12 +73,14 @@ def test_codes_follow_the_declared_rule(subject: Subject, variant: WeightVariant
 
 
 @codes_criteria
+@as_declared
 @of_border_rules
 def test_a_tie_goes_where_the_tie_rule_says(subject: Subject, variant: WeightVariant) -> None:
-    """Weights with mean|W| = 1 exactly, half of them exactly on the border between two codes."""
-    variant = variant if variant.rule == "absmean" else replace(variant, tau=0.25)
-    border = 0.5 if variant.rule == "absmean" else 0.25
-    pattern = torch.tensor([[border, -border, 2 - border, border - 2]])
+    """Weights with mean|W| (or max|W|) = 1 exactly, half of them exactly on the border between two codes."""
+    variant = replace(variant, tau=0.25) if variant.rule == "threshold" else variant
+    border = 0.25 if variant.rule == "threshold" else 0.5
+    largest = 1 if variant.rule == "absmax" else 2 - border
+    pattern = torch.tensor([[border, -border, largest, -largest]])
     codes = quantize(subject, pattern.repeat(3, variant.group_size or 4), variant).codes
     at_tie = [oracle.code_at_tie(sign, variant.tie_rule) for sign in (1, -1)]
     assert codes[:, :4].tolist() == [[*at_tie, 1, -1]] * 3
@@ -97,20 +102,27 @@ def test_quantizing_the_quantized_weight_changes_no_code(
 
 
 @scale_criteria
+@as_declared
 @given(recipe=weight_recipes())
 @example(recipe=ZERO_ROW)
 def test_scales_follow_the_declared_definition(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
-    """mean|W| over all the weights of the block, zeros included, or the least-squares scale of the subject's codes."""
+    """mean|W| over all the weights of the block, zeros included, or max|W|, or the least-squares scale of the codes.
+
+    A block without weights is left out where scales are clamped from below.
+    """
     weight = recipe.build(variant)
     quantized = quantize(subject, weight, variant)
     expected = declared_scale(weight, quantized, variant)
     tolerance = resolution(weight, quantized, variant)
-    np.testing.assert_allclose(multiplier(subject, quantized), expected, rtol=tolerance, atol=0)
+    promised = (expected > 0) | (variant.scale_range[0] == 0)
+    np.testing.assert_allclose(multiplier(subject, quantized)[promised], expected[promised], rtol=tolerance, atol=0)
 
 
 @pytest.mark.criterion("1.2.per-channel-scaling")
 def test_scales_are_exact_to_float32(subject: Subject, variant: WeightVariant, seed: int, evidence: Evidence) -> None:
     """The largest relative error of any scale, over four shapes of 2 to 150,000 weights and four float formats."""
+    if variant.scale_format != "float32":
+        raise NotApplicable(f"{subject.declaration.name} declares scales in {variant.scale_format}")
     errors = []
     for shape in ((2, 1), (3, 40), (64, 129), (96, 1536)):
         for dtype in FORMATS:
@@ -126,19 +138,23 @@ def test_scales_are_exact_to_float32(subject: Subject, variant: WeightVariant, s
 @given(recipe=weight_recipes())
 @example(recipe=ZERO_ROW)
 def test_every_block_has_one_finite_scale(subject: Subject, variant: WeightVariant, recipe: WeightRecipe) -> None:
-    """Positive where the block has a weight, 0 where it has none: never NaN, never infinite, never negative."""
+    """Positive where the block has a weight, 0 where it has none: never NaN, never infinite, never negative.
+
+    Clamped from below, it may be positive in any block.
+    """
     weight = recipe.build(variant)
     quantized = quantize(subject, weight, variant)
     shape = (weight.shape[0], weight.shape[1])
     assert quantized.scale.shape == oracle.grid_shape(shape, variant)
     assert torch.isfinite(quantized.scale).all()
     for place, covered in oracle.blocks(shape, variant):
-        assert (quantized.scale[place] > 0) == weight[covered].any(), (
-            f"block {place} has scale {quantized.scale[place]}"
-        )
+        positive = bool(quantized.scale[place] > 0)
+        expected = bool(weight[covered].any()) or (positive and variant.scale_range[0] > 0)
+        assert positive == expected, f"block {place} has scale {quantized.scale[place]}"
 
 
 @scale_criteria
+@as_declared
 @given(recipe=weight_recipes())
 @example(recipe=ZERO_ROW)
 def test_dequantized_weight_is_scale_times_codes(
@@ -185,8 +201,14 @@ def test_rows_are_quantized_independently(subject: Subject, variant: WeightVaria
 def test_scaling_the_weight_scales_only_the_scale(
     subject: Subject, variant: WeightVariant, recipe: WeightRecipe, exponent: int
 ) -> None:
-    """Powers of two are exact in floating point, so the codes stay and the scale follows to the last bit."""
+    """Powers of two are exact in floating point, so the codes stay and the scale follows to the last bit.
+
+    The power is drawn nearer to 0 where the scale would leave the range that the subject declares.
+    """
     weight = recipe.build(variant)
+    lowest, highest = oracle.exponents_in_range(exact(weight), variant)
+    assume(lowest <= 0 <= highest)
+    exponent = int(min(max(exponent, lowest), highest))
     plain, scaled = quantize(subject, weight, variant), quantize(subject, weight * 2.0**exponent, variant)
     assert torch.equal(scaled.codes, plain.codes)
     np.testing.assert_array_equal(multiplier(subject, scaled), multiplier(subject, plain) * 2.0**exponent)
@@ -251,6 +273,9 @@ def test_extreme_magnitudes_keep_their_codes(
 ) -> None:
     """Eighths below 2 in magnitude, times 2**126 (sums overflow float32), 2**-100, or 2**-140 (subnormal numbers)."""
     lattice = (gaussian_matrix(4, 2 * (variant.group_size or 16) + 3, seed) * 8).round().clamp(-15, 15) / 8
+    lowest, highest = oracle.exponents_in_range(exact(lattice), variant)
+    if not lowest <= exponent <= highest:
+        raise NotApplicable(f"{subject.declaration.name} declares scales within {variant.scale_range}")
     weight = lattice * 2.0**exponent
     quantized = quantize(subject, weight, variant)
     assert torch.equal(quantized.codes, quantize(subject, lattice, variant).codes)
@@ -290,9 +315,13 @@ def test_every_float_format_is_quantized_by_its_exact_values(
 def test_a_weight_that_is_not_finite_is_rejected(
     subject: Subject, variant: WeightVariant, bad: float, place: tuple[int, int], seed: int
 ) -> None:
+    """By a subject that promises to; by any other it is at least not replaced by finite numbers."""
     weight = gaussian_matrix(3, 19, seed)
     weight[place] = bad
-    rejected(quantize, subject, weight, variant)
+    if "weights" in subject.declaration.rejects:
+        rejected(quantize, subject, weight, variant)
+    else:
+        assert not torch.isfinite(dequantize(subject, weight, variant)).all()
 
 
 @bad_input_criteria
@@ -300,4 +329,5 @@ def test_a_weight_that_is_not_finite_is_rejected(
 def test_a_weight_that_is_not_a_matrix_is_rejected(
     subject: Subject, variant: WeightVariant, shape: tuple[int, ...]
 ) -> None:
+    require_promise(subject, "weights")
     rejected(quantize, subject, torch.ones(shape), variant)

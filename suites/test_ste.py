@@ -163,6 +163,7 @@ def test_a_layer_without_bias_has_none(subject: Subject, variant: WeightVariant,
 
 
 @gradient_criteria
+@pytest.mark.criterion("A.as-declared")
 def test_gradients_are_those_of_the_declared_surrogate(
     subject: Subject, variant: WeightVariant, seed: int, evidence: Evidence
 ) -> None:

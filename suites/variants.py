@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
-from harness.oracles.packing import CODES_PER_BYTE
+from harness.oracles.packing import CODES_PER_BYTE, FORMATS
 from harness.subject import Declaration, NotApplicable
 
 # The predicate is given by keyword: a marker called with nothing but a function would decorate that function.
 of_known_rules = pytest.mark.declared(where=lambda variant: variant.rule in ("threshold", "absmean", "optimal"))
-of_border_rules = pytest.mark.declared(where=lambda variant: variant.rule in ("threshold", "absmean"))
+of_border_rules = pytest.mark.declared(where=lambda variant: variant.rule in ("threshold", "absmean", "absmax"))
+of_published_rule = pytest.mark.declared(
+    where=lambda variant: variant.rule == "absmean" and variant.granularity == "tensor"
+)
 of_threshold_rule = pytest.mark.declared(where=lambda variant: variant.rule == "threshold")
 of_searched_rule = pytest.mark.declared(where=lambda variant: variant.rule == "optimal")
 of_calibrated_rules = pytest.mark.declared(where=lambda variant: variant.second_moment)
 with_groups = pytest.mark.declared(where=lambda variant: variant.granularity == "group")
 with_scales_per_row = pytest.mark.declared(where=lambda variant: variant.granularity != "tensor")
+of_known_format = pytest.mark.declared(where=lambda codec: codec in FORMATS)
 of_published_format = pytest.mark.declared(where=lambda codec: codec in CODES_PER_BYTE)
 of_int8_format = pytest.mark.declared(where=lambda codec: codec == "int8")
 

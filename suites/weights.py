@@ -12,7 +12,15 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from harness.oracles import quantization as oracle
-from harness.subject import QuantizedWeight, QuantizesWeights, Subject, WeightVariant, require
+from harness.subject import (
+    BadInput,
+    NotApplicable,
+    QuantizedWeight,
+    QuantizesWeights,
+    Subject,
+    WeightVariant,
+    require,
+)
 from suites.strategies import Kind
 
 CONTINUOUS: Final[tuple[Kind, ...]] = ("gaussian", "heavy-tailed", "one-outlier")
@@ -54,14 +62,16 @@ def resolution(weight: Tensor, quantized: QuantizedWeight, variant: WeightVarian
 def declared_scale(
     weight: Tensor, quantized: QuantizedWeight, variant: WeightVariant
 ) -> Float64[np.ndarray, "rows groups"]:
-    """What the scales must be: mean|W| of each block, or the least-squares scale of the subject's own codes."""
-    if variant.scale_rule == "absmean":
-        return oracle.mean_absolute(exact(weight), variant)
+    """What the scales must be: mean|W| or max|W| of each block, or the least-squares scale of its codes."""
+    if variant.scale_rule in ("absmean", "absmax"):
+        return oracle.magnitude(exact(weight), variant)
     return oracle.least_squares_scale(exact(weight), quantized.codes.numpy(), variant, np.ones(weight.shape[1]))
 
 
 def assert_codes_follow_the_rule(weight: Tensor, quantized: QuantizedWeight, variant: WeightVariant) -> None:
     """Equal to the oracle wherever decided (border rules); one threshold per block, as good as the best (search)."""
+    if variant.rule not in oracle.RULES:
+        raise NotApplicable(f"no reference knows the rule {variant.rule!r}")
     rounding = resolution(weight, quantized, variant)
     if variant.rule != "optimal":
         reference = oracle.reference_codes(exact(weight), variant, rounding)
@@ -88,6 +98,12 @@ def assert_search_is_exact(weight: Tensor, quantized: QuantizedWeight, variant: 
             zeros = int(np.sum(block_codes == 0))
             assert oracle.zeros_allowed(block.size, zeros), f"{zeros} of {block.size} zeros: outside the 5-45 % band"
             assert errors[place] <= best.error + slack, f"block {place}: {errors[place]} where {best.error} is possible"
+
+
+def require_promise(subject: Subject, kind: BadInput) -> None:
+    """Not applicable to a subject that does not promise to reject bad input of this kind."""
+    if kind not in subject.declaration.rejects:
+        raise NotApplicable(f"{subject.declaration.name} does not promise to reject bad {kind}")
 
 
 def rejected(operation: Callable[..., object], *arguments: object) -> None:

@@ -76,14 +76,27 @@ def update_scale(shape: tuple[int, int], recipe: OptimizerRecipe) -> float:
 def muon_updates(
     gradients: Sequence[Tensor], recipe: OptimizerRecipe, alpha: float, lam: float
 ) -> list[Float64[Tensor, "out in"]]:
-    """The update at each step: filter, momentum, Nesterov's look-ahead, orthogonalisation, scale."""
+    """The update at each step: filter, momentum with look-ahead, orthogonalisation, in the recipe's order; scale."""
     scale = update_scale((gradients[0].shape[0], gradients[0].shape[1]), recipe)
-    velocity = torch.zeros_like(gradients[0], dtype=torch.float64)
-    updates = []
-    for gradient in filtered(gradients, alpha, lam):
-        velocity = recipe.momentum * velocity + gradient
-        updates.append(scale * orthogonalised(gradient + recipe.momentum * velocity))
-    return updates
+    updates = [gradient.double() for gradient in gradients]
+    for stage in recipe.order:
+        if stage == "filter":
+            updates = filtered(updates, alpha, lam)
+        elif stage == "momentum":
+            updates = _looking_ahead(updates, recipe.momentum)
+        else:
+            updates = [orthogonalised(update) for update in updates]
+    return [scale * update for update in updates]
+
+
+def _looking_ahead(gradients: Sequence[Tensor], momentum: float) -> list[Float64[Tensor, ...]]:
+    """Nesterov's g + m v at each step, with v <- m v + g from zeros."""
+    velocity = torch.zeros_like(gradients[0])
+    result = []
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+        result.append(gradient + momentum * velocity)
+    return result
 
 
 def adamw_updates(

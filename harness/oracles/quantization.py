@@ -4,6 +4,7 @@ Rules, per scale block (the whole tensor, a row, or a group of consecutive weigh
 
 - ``threshold``: code = sign(w) where |w| > tau a (or >=, as the tie rule declares), else 0;
 - ``absmean`` (b1.58, arXiv:2402.17764, equations 1-3): code = RoundClip(w / a, -1, 1);
+- ``absmax`` (ggml's TQ1_0 and TQ2_0): code = RoundClip(w / m, -1, 1) with m = max|W| of the block;
 - ``optimal``: code = sign(w) where |w| exceeds the threshold that minimises sum_j h_j (w_j - s c_j)^2 with the
   least-squares s, among thresholds of at least tau a that keep the zero fraction inside `ZERO_FRACTION_BAND`.
 
@@ -23,6 +24,8 @@ from jaxtyping import Bool, Float64, Int8
 
 from harness.subject import WeightVariant
 
+RULES: Final = ("threshold", "absmean", "absmax", "optimal")
+"""What `reference_codes` and `best_threshold` know; the codes of any other rule are held to no reference."""
 ZERO_FRACTION_BAND: Final = (Fraction(5, 100), Fraction(45, 100))
 """The documented sparsity range, 5-45 %, as exact fractions: a block of 20 weights may hold 1 to 9 zeros."""
 
@@ -85,6 +88,34 @@ def mean_absolute(weight: Matrix, variant: WeightVariant) -> ScaleGrid:
     return grid
 
 
+def max_absolute(weight: Matrix, variant: WeightVariant) -> ScaleGrid:
+    """max|W| of every scale block."""
+    grid = np.empty(grid_shape(_shape(weight), variant))
+    for place, covered in blocks(_shape(weight), variant):
+        grid[place] = np.abs(weight[covered]).max()
+    return grid
+
+
+def magnitude(weight: Matrix, variant: WeightVariant) -> ScaleGrid:
+    """What the declared `scale_range` limits: max|W| of every block where scales are that, mean|W| elsewhere."""
+    return max_absolute(weight, variant) if variant.scale_rule == "absmax" else mean_absolute(weight, variant)
+
+
+def exponents_in_range(weight: Matrix, variant: WeightVariant) -> tuple[float, float]:
+    """The powers of two that a weight may be multiplied by so that every block's scale stays in `scale_range`.
+
+    Unlimited ends are infinite, and both are where the weight has only zeros; empty (first above second) where the
+    blocks themselves are too far apart.
+    """
+    grid = magnitude(weight, variant)
+    if not grid.any():
+        return -math.inf, math.inf
+    low, high = variant.scale_range
+    lowest = math.ceil(math.log2(low / grid[grid > 0].min())) if low > 0 else -math.inf
+    highest = math.floor(math.log2(high / grid.max())) if high < math.inf else math.inf
+    return lowest, highest
+
+
 def least_squares_scale(
     weight: Matrix, codes: Int8[np.ndarray, "out in"], variant: WeightVariant, second_moment: Float64[np.ndarray, " in"]
 ) -> ScaleGrid:
@@ -110,14 +141,15 @@ def weighted_error(
 
 
 def reference_codes(weight: Matrix, variant: WeightVariant, resolution: float) -> ReferenceCodes:
-    """Codes of the rules ``threshold`` and ``absmean``; ``resolution`` is the relative rounding error of the border.
+    """Codes of the rules with a border known beforehand; ``resolution`` is the relative rounding error of the border.
 
     Raises ``ValueError`` for rule ``optimal``, whose codes follow from `best_threshold` instead.
     """
     if variant.rule == "optimal":
         raise ValueError("the optimal rule is held to its objective (best_threshold), not to codes fixed beforehand")
-    fraction = 0.5 if variant.rule == "absmean" else _tau(variant)
-    border = fraction * spread(mean_absolute(weight, variant), _shape(weight), variant)
+    unit = max_absolute(weight, variant) if variant.rule == "absmax" else mean_absolute(weight, variant)
+    fraction = _tau(variant) if variant.rule == "threshold" else 0.5
+    border = fraction * spread(unit, _shape(weight), variant)
     codes = np.where(np.abs(weight) > border, np.sign(weight), 0).astype(np.int8)
     decided = (np.abs(np.abs(weight) - border) > resolution * border) | (weight == 0)
     return ReferenceCodes(codes, decided)
