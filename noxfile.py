@@ -110,6 +110,22 @@ def interop(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def subjects(session: nox.Session) -> None:
+    """Audit other people's libraries and write the table of the README: `nox -s subjects [-- NAME ...]`."""
+    install_project(session, "test")
+    # Without their dependencies, some of which would replace torch or bring a GPU's libraries along.
+    session.install("--no-deps", *group("subjects"))
+    code = "from harness.third_parties import third_parties; print(*third_parties())"
+    known = str(session.run("python", "-c", code, silent=True)).split()
+    folder, environment = ROOT / "reports" / "subjects", {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
+    for name in session.posargs or known:
+        words = ("--subject", name, "--model", "tiny", "--out", str(folder / name))
+        session.run("bitnet-audit", "run", *words, env=environment)
+    session.run("python", "-m", "harness.third_parties")
+    session.run("pytest", "tests/harness/subjects", "tests/harness/test_third_parties.py", env=environment)
+
+
+@nox.session(default=False)
 def without_compiler(session: nox.Session) -> None:
     """Install as on a machine without a C++ compiler and test what runs on torch there: `nox -s without_compiler`."""
     session.env["CXX"] = session.env["CC"] = str(ROOT / "no-such-compiler")

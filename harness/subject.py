@@ -41,6 +41,7 @@ from harness.subject_speed import PreparedProduct as PreparedProduct
 from harness.subject_speed import StepsGreedily as StepsGreedily
 from harness.subject_speed import WritesPacked as WritesPacked
 from harness.subject_speed import WritesProduct as WritesProduct
+from harness.subjects import BUILTIN_SUBJECTS as BUILTIN_SUBJECTS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 ENTRY_POINT_GROUP = "bitnet_audit.subjects"
-BUILTIN_SUBJECTS = {"bitnet": "harness.subjects.bitnet:BitnetSubject"}
 COMPRESSION_OVERRIDES = (
     "calibration_samples",
     "calibration_text",

@@ -120,12 +120,16 @@ def test_scales_follow_the_declared_definition(subject: Subject, variant: Weight
 
 @pytest.mark.criterion("1.2.per-channel-scaling")
 def test_scales_are_exact_to_float32(subject: Subject, variant: WeightVariant, seed: int, evidence: Evidence) -> None:
-    """The largest relative error of any scale, over four shapes of 2 to 150,000 weights and four float formats."""
+    """The largest relative error of any scale, over four shapes of 2 to 150,000 weights and four float formats.
+
+    Two formats where the subject declares to compute half precision in half precision.
+    """
     if variant.scale_format != "float32":
         raise NotApplicable(f"{subject.declaration.name} declares scales in {variant.scale_format}")
+    rounded = subject.declaration.half_precision == "rounded"
     errors = []
     for shape in ((2, 1), (3, 40), (64, 129), (96, 1536)):
-        for dtype in FORMATS:
+        for dtype in FORMATS[2:] if rounded else FORMATS:
             weight = gaussian_matrix(*shape, seed).to(dtype)
             quantized = quantize(subject, weight, variant)
             expected = declared_scale(weight, quantized, variant)
@@ -211,7 +215,9 @@ def test_scaling_the_weight_scales_only_the_scale(
     exponent = int(min(max(exponent, lowest), highest))
     plain, scaled = quantize(subject, weight, variant), quantize(subject, weight * 2.0**exponent, variant)
     assert torch.equal(scaled.codes, plain.codes)
-    np.testing.assert_array_equal(multiplier(subject, scaled), multiplier(subject, plain) * 2.0**exponent)
+    promised = (oracle.magnitude(exact(weight), variant) > 0) | (variant.scale_range[0] == 0)
+    expected = multiplier(subject, plain) * 2.0**exponent
+    np.testing.assert_array_equal(multiplier(subject, scaled)[promised], expected[promised])
 
 
 @codes_criteria

@@ -5,8 +5,8 @@ Formats (every row starts on a byte; a row's last byte is padded with the digit 
 - ``int8``: the two's complement byte of each code;
 - ``2bit``: four codes a byte, digit = code + 1, the first code in the two lowest bits;
 - ``base3``: five codes a byte, byte = sum of digit_i * 3**i, the first code least significant (3**5 = 243 <= 256);
-- ``transformers``: as ``pack_weights`` there, along its first axis, here a row: R = ceil(w / 4) bytes for w codes; byte c
-  holds codes c, c + R, c + 2R and c + 3R, the first in the two lowest bits; digits beyond w are 0 (which reads as -1);
+- ``transformers``: as ``pack_weights`` there, along its first axis, here a row: R = ceil(w / 4) bytes for w codes; byte
+  c holds codes c, c + R, c + 2R and c + 3R, the first in the two lowest bits; digits beyond w are 0, that is -1;
 - ``tq2_0`` and ``tq1_0``: ggml's blocks of 256 codes (rows padded with 0), then a float16 scale, here 1 for a block
   with a code other than 0. A tq2_0 byte holds codes 32 apart, a tq1_0 byte five codes 32 or 16 apart (four, 4 apart, in
   the last four bytes), the first most significant, as the fraction ceil(256 q / 243) of 256.
@@ -79,7 +79,7 @@ def _block(codes: Sequence[int], codec: str) -> list[int]:
 
 def _fraction(digits: Sequence[int]) -> int:
     """Five base-3 digits, the first most significant, as the smallest byte of at least q / 243 of 256."""
-    value = sum(digit * 3 ** (4 - place) for place, digit in enumerate(digits))
+    value = sum(digit * power for digit, power in zip(digits, (81, 27, 9, 3, 1), strict=True))
     return -(-value * 256 // 243)
 
 

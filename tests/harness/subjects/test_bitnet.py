@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness import subject as protocol
 from harness.opponents.weights import RandomWeights
 from harness.subject import GateMeasurements, QuantizedWeight, load_subject
-from harness.subjects.bitnet import BitnetSubject, _report, reference_model
+from harness.subjects.bitnet import BitnetSubject, reference_model
+from harness.subjects.bitnet_models import _report
 from harness.texts import PROSE, held_out_excerpt
 from suites.small_models import save_random_llama
 
