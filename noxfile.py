@@ -114,7 +114,7 @@ def subjects(session: nox.Session) -> None:
     """Audit other people's libraries and write the table of the README: `nox -s subjects [-- NAME ...]`."""
     install_project(session, "test")
     # Without their dependencies, some of which would replace torch or bring a GPU's libraries along.
-    session.install("--no-deps", *group("subjects"))
+    install(session, "--no-deps", *group("subjects"))
     code = "from harness.third_parties import third_parties; print(*third_parties())"
     known = str(session.run("python", "-c", code, silent=True)).split()
     folder, environment = ROOT / "reports" / "subjects", {"OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}

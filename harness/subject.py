@@ -19,6 +19,7 @@ from harness.errors import AuditError
 from harness.subject_ecosystem import HandsOver as HandsOver
 from harness.subject_ecosystem import RegistersModels as RegistersModels
 from harness.subject_ecosystem import TracksRuns as TracksRuns
+from harness.subject_records import COMPRESSION_OVERRIDES as COMPRESSION_OVERRIDES
 from harness.subject_records import GATES as GATES
 from harness.subject_records import JSON as JSON
 from harness.subject_records import BadInput as BadInput
@@ -51,16 +52,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 ENTRY_POINT_GROUP = "bitnet_audit.subjects"
-COMPRESSION_OVERRIDES = (
-    "calibration_samples",
-    "calibration_text",
-    "compensation",
-    "evaluation_text",
-    "fine_tune_steps",
-    "fine_tune_trigger",
-    "seed",
-)
-"""The only settings that the suites give to `CompressesModels.compress`; see there."""
 
 
 class NotApplicable(Exception):  # noqa: N818 - a verdict about a check, not an error
@@ -374,5 +365,7 @@ ResultT = TypeVar("ResultT")
 def _guarded(spec: str, what: str, action: Callable[[], ResultT]) -> ResultT:
     try:
         return action()
+    except AuditError as error:
+        raise AuditError(f"subject {spec!r} {what}: {error}") from error
     except Exception as error:
         raise AuditError(f"subject {spec!r} {what}: {type(error).__name__}: {error}; fix it or name another") from error

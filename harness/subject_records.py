@@ -232,3 +232,13 @@ GATES = (
     "agreement",
     "finiteness",
 )
+COMPRESSION_OVERRIDES = (
+    "calibration_samples",
+    "calibration_text",
+    "compensation",
+    "evaluation_text",
+    "fine_tune_steps",
+    "fine_tune_trigger",
+    "seed",
+)
+"""The only settings that the suites give to `CompressesModels.compress`; see `harness.subject`."""

@@ -64,7 +64,7 @@ class FilterLast(OwnOptimizer):
     """Orthogonalises the raw gradient's momentum and filters what comes out."""
 
     def filter(self, gradient, state):
-        return gradient
+        return gradient if gradient.ndim == 2 else super().filter(gradient, state)
 
     def muon(self, gradient, state, group):
         return super().filter(super().muon(gradient, state, group), state)

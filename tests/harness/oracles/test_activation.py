@@ -31,3 +31,13 @@ def test_rounding_is_granted_in_proportion_to_the_code():
 
 def test_the_bound_is_half_a_step():
     np.testing.assert_allclose(oracle.error_bound(np.array([[2.54, -1.0], [0.0, 0.0]]), 127), [[0.01], [0.0]])
+
+
+def test_a_floor_takes_the_place_of_a_smaller_magnitude():
+    reference = oracle.quantize(np.array([[0.5, -0.25], [0.0, 0.0]]), 100, resolution=1e-7, floor=1.0)
+    np.testing.assert_array_equal(reference.codes, [[50, -25], [0, 0]])
+    np.testing.assert_array_equal(reference.scale, [[0.01], [0.01]])
+
+
+def test_a_code_that_is_clipped_costs_a_whole_step():
+    np.testing.assert_allclose(oracle.error_bound(np.array([[1.28]]), 128, clipped=1), [[0.01]])

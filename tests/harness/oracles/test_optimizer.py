@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,3 +78,15 @@ def test_only_heads_beyond_the_limit_are_clipped():
 
 def test_a_tensor_with_nan_is_at_no_distance():
     assert not oracle.relative_distance(torch.tensor([float("nan")]), torch.ones(1, dtype=torch.float64)) <= 1e9
+
+
+def test_the_stages_follow_the_declared_order():
+    gradients = [drawn(4, 6, seed=seed) for seed in range(3)]
+    usual = oracle.muon_updates(gradients, RECIPE, 0.5, 2.0)
+    linear = replace(RECIPE, order=("momentum", "filter", "orthogonalise"))
+    last = replace(RECIPE, order=("momentum", "orthogonalise", "filter"))
+    for update, swapped in zip(usual, oracle.muon_updates(gradients, linear, 0.5, 2.0), strict=True):
+        torch.testing.assert_close(update, swapped)  # both are linear and shift-invariant: they commute
+    scale = oracle.update_scale((4, 6), RECIPE)
+    first = oracle.muon_updates(gradients, last, 0.5, 2.0)[0]
+    torch.testing.assert_close(first, 2.0 * scale * oracle.orthogonalised(gradients[0]))  # 1 + lambda (1 - alpha)

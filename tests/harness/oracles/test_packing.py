@@ -1,3 +1,4 @@
+import gguf
 import numpy as np
 import pytest
 
@@ -42,3 +43,18 @@ def test_base3_bytes_run_from_0_to_242_and_two_bit_bytes_have_no_digit_3():
 def test_a_partly_used_byte_has_the_digit_of_zero_in_its_padding():
     assert oracle.valid_bytes("2bit", 1) == {0b01_01_01_00, 0b01_01_01_01, 0b01_01_01_10}
     assert oracle.valid_bytes("base3", 1) == {120, 121, 122}
+
+
+@pytest.mark.parametrize("codec", oracle.BLOCK_CODECS)
+def test_blocks_are_those_that_ggml_reads_and_writes(codec):
+    codes = np.random.default_rng(0).integers(-1, 2, (3, 300)).astype(np.int8)
+    codes[1] = 0
+    packed = oracle.pack(codes, codec)
+    padded = np.pad(codes, ((0, 0), (0, -300 % oracle.BLOCK))).astype(np.float32)
+    kind = gguf.GGMLQuantizationType[codec.upper()]
+    np.testing.assert_array_equal(packed, gguf.quants.quantize(padded, kind))
+    np.testing.assert_array_equal(gguf.quants.dequantize(packed, kind), padded)
+
+
+def test_rows_of_transformers_hold_codes_a_quarter_of_the_row_apart():
+    assert oracle.pack_row([-1, 0, 1, 1, 0], "transformers") == [0b00_01_10_00, 0b00_00_10_01]  # R = 2: places 0 2 4

@@ -1,5 +1,7 @@
 """The reference for weights, on matrices small enough to be worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -189,3 +191,21 @@ def test_equal_magnitudes_cannot_be_told_apart_by_a_threshold():
 def test_rounding_of_a_mean_grows_with_the_logarithm_of_its_length():
     assert oracle.mean_resolution(1, 0.5) == 1.0
     assert oracle.mean_resolution(1024, 0.5) == 6.0
+
+
+# --------------------------------------------------------------------------- absmax, ranges
+
+
+def test_the_absmax_rule_rounds_by_the_largest_weight():
+    absmax = replace(variant(rule="absmax", tau=None), scale_rule="absmax")
+    assert oracle.max_absolute(WEIGHT, absmax).tolist() == [[4.0], [1.0]]
+    reference = oracle.reference_codes(WEIGHT, absmax, 1e-7)
+    assert reference.codes.tolist() == [[0, -1, 0, 1, 0], [0, 0, 1, 0, 0]]
+    assert reference.decided.tolist() == [[True, True, True, True, False], [False, False, True, True, True]]
+
+
+def test_powers_of_two_are_limited_by_the_declared_range_of_scales():
+    ranged = replace(CHANNEL, scale_range=(0.25, 16.0))  # mean|W| is 2.0 and 0.4
+    assert oracle.exponents_in_range(WEIGHT, ranged) == (0, 3)
+    assert oracle.exponents_in_range(WEIGHT, CHANNEL) == (-np.inf, np.inf)
+    assert oracle.exponents_in_range(np.zeros((2, 2)), ranged) == (-np.inf, np.inf)
