@@ -81,7 +81,7 @@ class QuantizesWeights(Protocol):
         variant: WeightVariant,
         second_moment: Float[Tensor, " in"] | None = None,
     ) -> QuantizedWeight:
-        """Quantize one weight; raises on NaN, infinity, an empty or a non-2-D weight."""
+        """Quantize one weight; raises on NaN, infinity, an empty or a non-2-D weight, where that is declared."""
         ...
 
     def dequantize(self, quantized: QuantizedWeight, variant: WeightVariant) -> Float[Tensor, "out in"]:
@@ -105,11 +105,11 @@ class Packs(Protocol):
     """Stores ternary codes in fewer bytes than one per weight, exactly."""
 
     def pack(self, codes: Int8[Tensor, "out in"], codec: str) -> UInt8[Tensor, "rows bytes"]:
-        """Pack codes; raises on a code outside {-1, 0, 1} and on an unknown codec."""
+        """Pack codes; raises on a code outside {-1, 0, 1}, where that is declared, and on an unknown codec."""
         ...
 
     def unpack(self, packed: UInt8[Tensor, "rows bytes"], codec: str, width: int) -> Int8[Tensor, "out in"]:
-        """Unpack codes of the given width; raises on bytes that no codes pack to."""
+        """Unpack codes of the given width; raises on bytes that no codes pack to, where that is declared."""
         ...
 
 
