@@ -129,7 +129,7 @@ def test_the_summary_is_short_and_says_where_the_rest_is() -> None:
     summary = render_summary(cards.scorecard())
     assert len(summary.splitlines()) < 60
     assert "## Not met" in summary
-    assert "| **Overall** | **72.6 %** | **9.0 %** | **6** | **4** | **13** | **80** |" in summary
+    assert "| **Overall** | **72.6 %** | **9.0 %** | **6** | **4** | **13** | **82** |" in summary
     assert "scorecard.html" in summary
 
 
