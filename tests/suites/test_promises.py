@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.suites import promising_subjects as subjects
-from tests.suites.audits import audit_class
+from tests.suites.audits import audit, audit_class
 
 WEIGHTS, TOKENS, BYTES = "test_quantization.py", "test_activations.py", "test_packing.py"
 NOT_FINITE = "test_a_weight_that_is_not_finite_is_rejected"
@@ -66,3 +66,10 @@ def test_scales_in_half_precision_are_held_to_half_precision(tmp_path: Path) -> 
 def test_a_rule_of_its_own_is_held_to_no_reference(tmp_path: Path) -> None:
     done = audit_class(tmp_path, WEIGHTS, subjects.OwnRule, only="rule or float_format or tie")
     assert {record.outcome for record in done.records} == {"not_applicable"}, done.messages()
+
+
+@pytest.mark.parametrize(("suite", "only"), [(BYTES, "format or width"), (WEIGHTS, "tie or exact or extreme")])
+def test_ggml_keeps_what_is_declared_for_it(tmp_path: Path, suite: str, only: str) -> None:
+    done = audit(tmp_path, suite, "from harness.subjects.gguf_ternary import Tq2 as factory\n", only=only)
+    assert done.red == set(), done.messages()
+    assert done.with_outcome("passed")

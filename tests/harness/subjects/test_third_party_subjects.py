@@ -1,7 +1,6 @@
 """The adapters for other people's libraries: what they read off a library is the library's own result."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ import torch
 from harness.errors import AuditError
 from harness.subject import Declaration, NotApplicable, load_subject
 from harness.third_parties import third_parties
-from tests.suites.audits import audit
 
 WEIGHT = torch.tensor([[0.6, -0.1, 1.3, -2.0], [0.1, 0.0, -0.7, 0.4]])  # mean 0.65: codes 1 0 1 -1 / 0 0 -1 1
 CODES = [[1, 0, 1, -1], [0, 0, -1, 1]]
@@ -82,15 +80,6 @@ def test_codes_come_back_from_bytes_and_another_codec_is_refused(name):
     for operation, arguments in ((made.pack, (codes, "zip")), (made.unpack, (codes, "zip", 4))):
         with pytest.raises(ValueError, match="zip"):
             operation(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("suite", "only"), [("test_packing.py", "format or width"), ("test_quantization.py", "tie or exact or extreme")]
-)
-def test_ggml_keeps_what_is_declared_for_it(tmp_path: Path, suite: str, only: str):
-    done = audit(tmp_path, suite, "from harness.subjects.gguf_ternary import Tq2 as factory\n", only=only)
-    assert done.red == set(), done.messages()
-    assert done.with_outcome("passed")
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch):
