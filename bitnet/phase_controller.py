@@ -28,6 +28,7 @@ from bitnet.models import LoadedModel, check_weights, count_parameters, load_mod
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
 from bitnet.progress import Advance, Stages
+from bitnet.progress_file import ProgressFile
 from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
@@ -55,7 +56,8 @@ def run_phase4(
     """
     check_output(out, force, [source, config.calibration_text, config.evaluation_text])
     work, started = work_folder(out), time.monotonic()
-    with atomic_directory(out) as temporary, Stages(7, progress) as stages:
+    told = ProgressFile(out, command_line(source, out, config))
+    with atomic_directory(out) as temporary, Stages(7, progress, told) as stages:
         with stages.stage("load and validate"):
             run = load(source, out, config)
         with stages.stage("evaluate before") as advance:

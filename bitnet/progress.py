@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bitnet.progress_file import ProgressFile
 from bitnet.result import StageRow
 
 #: Called with (done, in all).
@@ -26,11 +27,11 @@ def terminal() -> Console:
 class Stages:
     """A context in which named stages run one after another, each measured and, if `visible`, shown on standard error.
 
-    A terminal shows a bar for every stage; a log gets one line when a stage starts.
+    A terminal shows a bar for every stage; a log gets one line when a stage starts. A `file` tells other programs.
     """
 
-    def __init__(self, count: int, visible: bool) -> None:
-        self.count = count
+    def __init__(self, count: int, visible: bool, file: ProgressFile | None = None) -> None:
+        self.count, self._file = count, file
         bars = visible and sys.stderr.isatty() and not terminal().is_dumb_terminal
         self._lines = visible and not bars
         self._started = time.perf_counter()
@@ -53,6 +54,8 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if self._file is not None:
+            self._file.end()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Advance]:
@@ -62,9 +65,19 @@ class Stages:
         if self._lines:
             print(f"{time.perf_counter() - self._started:7.1f} s  {title}", file=sys.stderr, flush=True)
         task = self._progress.add_task(title, total=None)
-        yield lambda done, total: self._progress.update(task, completed=done, total=total)
+        self._tell(name)
+
+        def advance(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+            self._tell(name, (done, total))
+
+        yield advance
         self._progress.update(task, completed=1, total=1)
         self._done, self._running = list(self.rows), None
+
+    def _tell(self, name: str, step: tuple[int, int] | None = None) -> None:
+        if self._file is not None:
+            self._file.tell(self.count, tuple(self._done), name, step)
 
     @property
     def rows(self) -> tuple[StageRow, ...]:
