@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic_core import to_jsonable_python
 
-from bitnet.compressed_model import TABLE_KINDS
+from bitnet.compressed_model import TABLE_KINDS, matrix
 from bitnet.config import size_class
 from bitnet.dual_output import DualOutput
 from bitnet.gradient_flow import GradientFlow
@@ -30,6 +30,7 @@ from bitnet.result import (
     SizesRow,
     StageRow,
     VerificationRow,
+    finite,
 )
 from bitnet.sizes import Sizes, tensor_bytes
 
@@ -208,9 +209,16 @@ class Outcome:
                 bytes=stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"],
                 gradient_norm=gradients[layer.name].norm,
                 gradient_problem=gradients[layer.name].problem,
+                weight_error=self._weight_error(layer.name),
             )
             for layer in read_manifest(packed).layers
         )
+
+    def _weight_error(self, name: str) -> float | None:
+        original = matrix(self.run.loaded.model.get_submodule(name)).detach().float()
+        norm = float(original.square().sum())
+        lost = original - self.recovery.packed.layers[name].ternary().dequantize()
+        return finite(float(lost.square().sum()) / norm) if norm else None
 
 
 def _sizes(sizes: Sizes) -> SizesRow:

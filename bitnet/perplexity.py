@@ -37,9 +37,14 @@ class DocumentScore:
 
 @dataclass(frozen=True)
 class PerplexityResult:
-    """Figures over all documents together; a perplexity too large for a float is `math.inf`."""
+    """Figures over all documents together; a perplexity too large for a float is `math.inf`.
+
+    `standard_error` is that of the mean loss of a token, in nats, by how much it differs between the windows, which are
+    taken for independent draws; None for a single window.
+    """
 
     documents: tuple[DocumentScore, ...]
+    standard_error: float | None = None
 
     @property
     def loglikelihood(self) -> float:
@@ -98,6 +103,7 @@ class PerplexityResult:
             "byte_perplexity": self.byte_perplexity,
             "bits_per_byte": self.bits_per_byte,
             "next_token_accuracy": self.next_token_accuracy,
+            "standard_error": math.nan if self.standard_error is None else self.standard_error,
         }
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         return {**finite, "documents": [asdict(document) for document in self.documents]}
@@ -135,19 +141,22 @@ def perplexity(
     # Longest first: least padding in a batch, and memory runs out at the start or not at all.
     windows.sort(key=lambda item: -_length(item[1]))
     scores: list[list[tuple[float, int]]] = [[] for _ in documents]
+    sums: list[tuple[float, int]] = []
     training = model.training
     model.eval()
     try:
         for start in range(0, len(windows), batch_size):
             batch = windows[start : start + batch_size]
-            for (index, _), score in zip(batch, _score(model, [window for _, window in batch]), strict=True):
+            for (index, window), score in zip(batch, _score(model, [window for _, window in batch]), strict=True):
                 scores[index].append(score)
+                sums.append((score[0], len(window[1])))
             if progress is not None:
                 progress(start + len(batch), len(windows))
     finally:
         model.train(training)
     return PerplexityResult(
-        tuple(_document(text, len(ids), parts) for text, ids, parts in zip(documents, encoded, scores, strict=True))
+        tuple(_document(text, len(ids), parts) for text, ids, parts in zip(documents, encoded, scores, strict=True)),
+        _standard_error(sums),
     )
 
 
@@ -224,6 +233,16 @@ def _document(text: str, tokens: int, parts: Sequence[tuple[float, int]]) -> Doc
         bytes=len(text.encode("utf-8")),
         correct_tokens=sum(correct for _, correct in parts),
     )
+
+
+def _standard_error(windows: Sequence[tuple[float, int]]) -> float | None:
+    """Of sum(loglikelihoods) / sum(tokens), a ratio of two sums over windows (Cochran 1977, section 2.11)."""
+    count, tokens = len(windows), sum(length for _, length in windows)
+    if count < 2:
+        return None
+    mean = math.fsum(loglikelihood for loglikelihood, _ in windows) / tokens
+    squares = math.fsum((loglikelihood - mean * length) ** 2 for loglikelihood, length in windows)
+    return math.sqrt(squares * count / (count - 1)) / tokens
 
 
 def _capped(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], max_tokens: int) -> list[str]:

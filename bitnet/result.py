@@ -29,7 +29,10 @@ class Record(BaseModel):
 
 
 class Figures(Record):
-    """Quality of one model on the evaluation text. An infinite perplexity is None, as JSON knows no infinity."""
+    """Quality of one model on the evaluation text. An infinite perplexity is None, as JSON knows no infinity.
+
+    `standard_error` is that of `loss`, see `bitnet.perplexity.PerplexityResult`.
+    """
 
     tokens: int
     loglikelihood: float
@@ -38,6 +41,7 @@ class Figures(Record):
     byte_perplexity: float | None
     bits_per_byte: float
     next_token_accuracy: float
+    standard_error: float | None = None
 
     @classmethod
     def of(cls, result: PerplexityResult) -> "Figures":
@@ -50,12 +54,24 @@ class Figures(Record):
             byte_perplexity=finite(result.byte_perplexity),
             bits_per_byte=result.bits_per_byte,
             next_token_accuracy=result.next_token_accuracy,
+            standard_error=result.standard_error,
         )
 
     @property
     def loss(self) -> float:
         """Mean negative log-likelihood of a token, in nats."""
         return -self.loglikelihood / self.tokens
+
+    @property
+    def perplexity_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the token perplexity over texts of this kind; None where it is not known or infinite."""
+        if self.standard_error is None or self.token_perplexity is None:
+            return None
+        margin = 1.96 * self.standard_error
+        try:
+            return math.exp(self.loss - margin), math.exp(self.loss + margin)
+        except OverflowError:
+            return None
 
 
 class TextRecord(Record):
@@ -101,7 +117,11 @@ class CalibrationRow(Record):
 
 
 class LayerRow(Record):
-    """One quantized layer as stored, and the norm of the gradient that reached its latent weight."""
+    """One quantized layer as stored, and the norm of the gradient that reached its latent weight.
+
+    `weight_error` is |W - Q|^2 / |W|^2 against the full-precision model, recovery included: it tells where weights have
+    moved, not what that costs. None in records of before it was measured, and for a layer that is zero.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -111,6 +131,7 @@ class LayerRow(Record):
     bytes: int
     gradient_norm: float | None
     gradient_problem: str | None
+    weight_error: float | None = None
 
 
 class GateRow(Record):

@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 
+from bitnet.compressed_model import matrix
+from bitnet.dual_output import load_fp16
 from bitnet.fine_tuner import RecoveryReport
 from bitnet.packed_manifest import TENSORS
 from bitnet.quality import EXPLANATIONS
@@ -142,3 +144,12 @@ def test_the_plan_accounts_for_every_parameter(finished):
     assert {row.name for row in finished.result.plan if row.quantized} == {
         layer.name for layer in finished.result.layers
     }
+
+
+def test_the_weight_error_of_a_layer_is_that_of_the_written_model(finished):
+    original, (written, _) = finished.outcome.run.loaded.model, load_fp16(finished.out / "fp16")
+    for layer in finished.result.layers:
+        before, after = (matrix(model.get_submodule(layer.name)).float() for model in (original, written))
+        expected = float((before - after).square().sum() / before.square().sum())
+        assert layer.weight_error == pytest.approx(expected, rel=1e-5)
+        assert expected > 0.0

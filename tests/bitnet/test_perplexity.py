@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import math
 from pathlib import Path
@@ -292,3 +293,24 @@ def test_logits_that_are_not_finite_are_an_error_and_the_mode_comes_back(poison:
     with pytest.raises(BitnetError, match="NaN or infinite"):
         perplexity(model, small_tokenizer(), ["the cat"], 16)
     assert model.training
+
+
+def test_the_standard_error_is_that_of_a_ratio_over_windows(model: PreTrainedModel):
+    """Each window's own sum is what scoring one window more adds."""
+    text, length = "9015739284651029387465" * 2, 8  # digits are never merged, so every cut is where it is asked for
+    tokenizer = small_tokenizer()
+    whole = perplexity(model, tokenizer, [text], length)
+    parts = [
+        perplexity(model, tokenizer, [text], length, max_tokens=end) for end in range(length, whole.tokens, length)
+    ]
+    cuts = [(0.0, 0), *((part.loglikelihood, part.tokens) for part in (*parts, whole))]
+    sums = torch.tensor([after[0] - before[0] for before, after in itertools.pairwise(cuts)], dtype=torch.float64)
+    tokens = torch.tensor([float(after[1] - before[1]) for before, after in itertools.pairwise(cuts)])
+    residual = sums - sums.sum() / tokens.sum() * tokens
+    expected = (len(sums) * residual.var()).sqrt() / tokens.sum()
+    assert whole.standard_error == pytest.approx(float(expected), rel=1e-6)
+    assert whole.as_dict()["standard_error"] == whole.standard_error
+
+
+def test_one_window_has_no_standard_error(model: PreTrainedModel):
+    assert perplexity(model, small_tokenizer(), ["the cat"], 32).standard_error is None

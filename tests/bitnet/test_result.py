@@ -84,3 +84,11 @@ def test_times_and_memory_are_left_out_wherever_they_stand(finished):
     assert without_times(record)["stages"] == [{"name": stage["name"]} for stage in record["stages"]]
     left = {"epochs", "training", "codes_flipped"}
     assert left <= without_times(record)["recovery"]["report"].keys()
+
+
+def test_a_perplexity_has_an_interval_where_its_error_is_known():
+    document = DocumentScore(-30.0, tokens=10, words=2, bytes=20, correct_tokens=1)
+    low, high = Figures.of(PerplexityResult((document,), 0.1)).perplexity_interval
+    assert (low, high) == pytest.approx((math.exp(3 - 0.196), math.exp(3 + 0.196)))
+    assert Figures.of(PerplexityResult((document,))).perplexity_interval is None
+    assert Figures.of(PerplexityResult((document,), 1e6)).perplexity_interval is None
