@@ -1,4 +1,4 @@
-"""The command line `bitnet`: compress, eval, export, generate, bench, settings, validate, registry, lm-eval.
+"""The command line `bitnet`: compress, eval, export, generate, bench, settings, validate, registry, lm-eval, dashboard.
 
 Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
 interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from bitnet.cli_dashboard import dashboard
 from bitnet.cli_eval import RunnableArgument, evaluate
 from bitnet.cli_export import export, lm_eval
 from bitnet.cli_handoff import validate
@@ -299,6 +300,7 @@ app.command(name="eval")(evaluate)
 app.command()(export)
 app.command()(validate)
 app.add_typer(registry, name="registry")
+app.command()(dashboard)
 app.command(name="lm-eval", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(lm_eval)
 
 

@@ -1,6 +1,6 @@
 """`progress.json`: how far a run of Phase 4 is, for other programs to read while it runs and after it was killed.
 
-It lies in the hidden folder beside the output (`bitnet.checkpoint.work_folder`), next to what lets the run go on, and is
+It lies in the hidden folder beside the output (`bitnet.checkpoint.work_folder`), with what lets the run go on, and is
 written whole or not at all. Whoever reads it looks whether `process` is alive: a run that was killed says nothing.
 """
 
