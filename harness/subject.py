@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 from harness.errors import AuditError
+from harness.subject_dashboard import ShowsDashboard as ShowsDashboard
 from harness.subject_ecosystem import HandsOver as HandsOver
 from harness.subject_ecosystem import RegistersModels as RegistersModels
 from harness.subject_ecosystem import TracksRuns as TracksRuns

@@ -55,7 +55,9 @@ def show(places: Places) -> None:
             label_visibility="collapsed",
         )
     try:
-        _page(page or first)(places)
+        with st.spinner("Opening the page"):
+            shown = _page(page or first)
+        shown(places)
     except BitnetError as error:
         st.warning(plain(str(error)), icon=":material/info:")
 

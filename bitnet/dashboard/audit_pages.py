@@ -104,12 +104,13 @@ def _worst_figures(row: Row) -> str:
 
 def _drill_down(card: Scorecard, rows: Sequence[Row]) -> None:
     st.subheader("Evidence")
-    titles = {row.id: f"{text.SYMBOLS.get(row.status, '?')} {row.id}: {row.title}" for row in rows}
-    if not titles:
+    if not rows:
         st.info("No criterion has this status.")
         return
-    chosen = st.selectbox("Criterion", list(titles), format_func=titles.__getitem__, key="row", bind="query-params")
+    first = next((index for index, row in enumerate(rows) if row.status == "RED"), 0)
+    chosen = st.selectbox("Criterion", [row.id for row in rows], index=first, key="row", bind="query-params")
     row = next(row for row in rows if row.id == chosen)
+    st.markdown(f"**{text.plain(row.title)}**")
     st.text(f"{text.status(row.status)}: {row.reason}")
     st.text(f"In the forensic audit: {text.status(row.baseline)}, {row.baseline_value}")
     for name, told in (
@@ -188,7 +189,7 @@ def changes(places: Places) -> None:
     for column, (name, word) in zip(st.columns(len(_MOVEMENTS)), _MOVEMENTS.items(), strict=True):
         column.metric(word, counts[name], border=True)
     wanted = st.pills(
-        "Show only", list(_MOVEMENTS), selection_mode="multi", format_func=_MOVEMENTS.get, key="movements"
+        "Show only", list(_MOVEMENTS), selection_mode="multi", format_func=_MOVEMENTS.__getitem__, key="movements"
     )
     rows = [row for row in card.criteria if not wanted or row.movement in wanted]
     st.dataframe(

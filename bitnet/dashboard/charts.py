@@ -1,5 +1,6 @@
 """Charts of the dashboard, for light and dark themes; every colour is also said in words or by position."""
 
+import json
 from collections.abc import Sequence
 
 import altair as alt
@@ -11,6 +12,8 @@ from bitnet.dashboard.text import COLOURS
 
 #: A line and points that are legible on white and on black.
 BLUE = "#3f7fd0"
+#: So many layers have room for their names.
+_LABELLED = 30
 _STATUS_SCALE = alt.Scale(domain=list(COLOURS), range=list(COLOURS.values()))
 
 
@@ -30,7 +33,8 @@ def categories(rows: Sequence[Category]) -> alt.LayerChart:
     colour = alt.Color("status:N", scale=_STATUS_SCALE, sort=list(COLOURS), legend=alt.Legend(orient="top", title=None))
     bars = base.mark_bar().encode(color=colour, tooltip=["category", "status", "criteria"])
     numbers = base.mark_text(dx=-9, color="white").encode(text="criteria:Q")
-    return (bars + numbers).properties(height=32 * len(rows) + 60)
+    chart: alt.LayerChart = (bars + numbers).properties(height=32 * len(rows) + 60)
+    return chart
 
 
 def history(scorecards: Sequence[Scorecard], names: Sequence[str]) -> alt.Chart:
@@ -41,7 +45,7 @@ def history(scorecards: Sequence[Scorecard], names: Sequence[str]) -> alt.Chart:
         for name, score in {"overall": each.overall, **{one.title: one for one in each.categories}}.items()
         if name in names and score.score is not None
     )
-    return (
+    chart: alt.Chart = (
         alt.Chart(table)
         .mark_line(point={"size": 70})
         .encode(
@@ -53,6 +57,7 @@ def history(scorecards: Sequence[Scorecard], names: Sequence[str]) -> alt.Chart:
         )
         .properties(height=340)
     )
+    return chart
 
 
 def intervals(table: pd.DataFrame, title: str, limit: float | None = None) -> alt.LayerChart:
@@ -67,43 +72,52 @@ def intervals(table: pd.DataFrame, title: str, limit: float | None = None) -> al
     if limit is not None:
         line = alt.Chart(pd.DataFrame({"limit": [limit]})).mark_rule(strokeDash=[5, 4], color=COLOURS["RED"])
         layers.append(line.encode(x="limit:Q", tooltip=["limit"]))
-    return alt.layer(*layers).properties(height=44 * len(table) + 60)
+    return alt.LayerChart(layer=layers, height=44 * len(table) + 60)
 
 
 def per_layer(table: pd.DataFrame, column: str, title: str) -> alt.Chart:
     """One figure of every layer: columns `layer`, in the order of the model, and the figure's."""
-    return (
+    names = {layer: _short(layer) for layer in table["layer"]}
+    axis = alt.Axis(labels=len(table) <= _LABELLED, ticks=False, labelExpr=f"{json.dumps(names)}[datum.value]")
+    chart: alt.Chart = (
         alt.Chart(table)
         .mark_bar(color=BLUE)
         .encode(
-            x=alt.X("layer:N", sort=None, title=None, axis=alt.Axis(labels=len(table) <= 30, ticks=False)),
+            x=alt.X("layer:N", sort=None, title=None, axis=axis),
             y=alt.Y(f"{column}:Q", title=title),
             tooltip=["layer", column],
         )
-        .properties(height=240)
+        .properties(height=260)
     )
+    return chart
+
+
+def _short(layer: str) -> str:
+    """The numbers in a layer's name and its last part: "0 q_proj"."""
+    *path, last = layer.split(".")
+    return " ".join([*(part for part in path if part.isdigit()), last])
 
 
 def scale_bars(bars: Sequence[Bar]) -> alt.Chart:
-    """A histogram of scales, one panel a plane."""
-    table = pd.DataFrame({"plane": bar.plane, "low": bar.low, "high": bar.high, "scales": bar.count} for bar in bars)
-    return (
+    """A histogram of scales over the range of all `bars`, in the order of the values."""
+    table = pd.DataFrame({"low": bar.low, "high": bar.high, "scales": bar.count} for bar in bars)
+    chart: alt.Chart = (
         alt.Chart(table)
         .mark_bar(color=BLUE)
         .encode(
             x=alt.X("low:Q", title="scale", bin="binned"),
             x2="high:Q",
             y=alt.Y("scales:Q", title="number of scales"),
-            row=alt.Row("plane:N", title="plane"),
-            tooltip=["plane", "low", "high", "scales"],
+            tooltip=["low", "high", "scales"],
         )
-        .properties(height=130)
+        .properties(height=160)
     )
+    return chart
 
 
 def training(table: pd.DataFrame) -> alt.Chart:
     """Loss over the steps of a recovery: columns `step`, `loss` and `of`."""
-    return (
+    chart: alt.Chart = (
         alt.Chart(table)
         .mark_line(point=True)
         .encode(
@@ -115,3 +129,4 @@ def training(table: pd.DataFrame) -> alt.Chart:
         )
         .properties(height=260)
     )
+    return chart

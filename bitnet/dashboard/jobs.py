@@ -89,6 +89,13 @@ def stop(job: Job) -> None:
             os.killpg(job.process, signal.SIGTERM)
 
 
+def under_way(job: Job) -> bool:
+    """Whether a job that has no exit code may still get one."""
+    if job.process is None:
+        return time.time() < job.started + _SLACK
+    return alive(job.process, job.started)
+
+
 def alive(process: int, started: float) -> bool:
     """Whether the process that started so many seconds after the epoch runs: a number may be another's by now."""
     try:

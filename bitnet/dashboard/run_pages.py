@@ -283,7 +283,10 @@ def layers(places: Places) -> None:
         st.altair_chart(charts.per_layer(table, "zero fraction", "share of codes"))
     st.subheader("Scales")
     chosen = st.selectbox("Layer", list(table["layer"]), key="layer", bind="query-params")
-    st.altair_chart(charts.scale_bars(scale_histogram(run.out / "packed", chosen)))
+    bars = scale_histogram(run.out / "packed", chosen)
+    for plane in sorted({bar.plane for bar in bars}):
+        st.caption(f"Plane {plane}")
+        st.altair_chart(charts.scale_bars([bar for bar in bars if bar.plane == plane]))
     st.subheader("All layers")
     st.dataframe(table, hide_index=True)
     kept = [row for row in result.plan if not row.quantized]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from bitnet.benchmark import Benchmark
 from bitnet.checkpoint import read_json, work_folder
-from bitnet.dashboard.jobs import Job, alive, read_job
+from bitnet.dashboard.jobs import Job, alive, read_job, under_way
 from bitnet.errors import BitnetError
 from bitnet.progress_file import Progress, read_progress
 from bitnet.result import RESULT
@@ -56,15 +56,16 @@ def read_run(out: Path) -> Run:
 def _state(out: Path, progress: Progress | None, job: Job | None) -> State:
     if progress is not None and progress.process is not None and alive(progress.process, progress.started):
         return "running"
-    if job is not None and job.exit_code is None and job.process is not None and alive(job.process, job.started):
-        return "starting"
-    if job is not None and job.exit_code is not None and not _newer_result(out, job):
-        return "interrupted" if job.exit_code >= 128 else "failed"  # 128 and more: ended by a signal
+    if job is not None and not _newer_result(out, job):
+        if job.exit_code is not None:
+            return "interrupted" if job.exit_code >= 128 else "failed"  # 128 and more: ended by a signal
+        if under_way(job):
+            return "starting"
     return "finished" if (out / RESULT).is_file() and progress is None else "interrupted"
 
 
 def _newer_result(out: Path, job: Job) -> bool:
-    """Whether another program has filled `out` since the job ended."""
+    """Whether `out` has been filled since the job began."""
     result = out / RESULT
     return result.is_file() and result.stat().st_mtime > job.started
 

@@ -1,5 +1,6 @@
 """The pages of work: the progress of a run, a form that starts one, and a prompt for both models."""
 
+import atexit
 import json
 import shlex
 import threading
@@ -203,6 +204,10 @@ class Opened:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _opened(source: str, modified: int) -> Opened:  # noqa: ARG001 - part of the key: files change
     return Opened(open_engine(source), threading.Lock())
+
+
+# The native runtime complains of models that are still open when Python ends.
+atexit.register(_opened.clear)
 
 
 def try_it(places: Places) -> None:

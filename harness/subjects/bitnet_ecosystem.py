@@ -1,7 +1,8 @@
-"""What the subject `bitnet` offers to its surroundings: handoffs, tracking, a model registry, other libraries."""
+"""What the subject `bitnet` offers to its surroundings: handoffs, tracking, registry, dashboard, other libraries."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ NO_ACCOUNT = {"WANDB_API_KEY": 40 * "0", "WANDB_INIT_TIMEOUT": "2"}
 
 
 class BitnetEcosystem:
-    """Handoffs, tracking, the registry, and what other libraries read, on `bitnet`'s public functions alone."""
+    """Handoffs, tracking, registry, dashboard, and what other libraries read, on `bitnet`'s public functions alone."""
 
     @property
     def manifest_files(self) -> tuple[str, str]:
@@ -63,6 +64,28 @@ class BitnetEcosystem:
         from bitnet.registry import Registry
 
         return _Registry(Registry.opened(f"sqlite:///{folder}/mlflow.db"))
+
+    def dashboard_command(self, reports: Path, runs: Path, port: int) -> Sequence[str]:
+        """`bitnet dashboard`, once it is seen that Streamlit is there."""
+        importlib.import_module("streamlit")
+        return [
+            sys.executable,
+            "-m",
+            "bitnet",
+            "dashboard",
+            "--reports",
+            str(reports),
+            "--run",
+            str(runs),
+            "--port",
+            str(port),
+        ]
+
+    def dashboard_texts(self, reports: Path, runs: Path) -> Mapping[str, str]:
+        """`bitnet.dashboard.rendering` of every page."""
+        from bitnet.dashboard.rendering import every_page
+
+        return every_page(reports, [runs])
 
     # ----------------------------------------------------------------- other libraries
 
