@@ -117,6 +117,16 @@ def all_of(texts: Mapping[str, str]) -> str:
     return "\n".join(texts.values())
 
 
+@pytest.fixture(scope="module")
+def shown(
+    dashboard: ShowsDashboard, scorecards: tuple[Made, Made], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """All texts of either scorecard, beside no run."""
+    folder = tmp_path_factory.mktemp("no-runs")
+    one, two = (all_of(dashboard.dashboard_texts(made.reports, folder)) for made in scorecards)
+    return one, two
+
+
 @dataclass(frozen=True)
 class Server:
     """The running dashboard, the status of its answer and what came with it."""
@@ -180,12 +190,11 @@ def test_no_other_machine_reaches_it(server: Server) -> None:
 
 
 def test_the_figures_of_the_scorecard_at_hand_are_shown(
-    dashboard: ShowsDashboard, scorecards: tuple[Made, Made], tmp_path: Path, evidence: Evidence
+    scorecards: tuple[Made, Made], shown: tuple[str, str], evidence: Evidence
 ) -> None:
     """Its own, for each of two, and never those of the other."""
     found = 0
-    for made, other in (scorecards, scorecards[::-1]):
-        text = all_of(dashboard.dashboard_texts(made.reports, tmp_path))
+    for text, made, other in zip(shown, scorecards, scorecards[::-1], strict=True):
         for name, value in made.figures.items():
             assert is_shown(value, text), f"{name} = {value} is not shown"
             found += 1
@@ -194,11 +203,9 @@ def test_the_figures_of_the_scorecard_at_hand_are_shown(
     evidence.figure("figures_found", found)
 
 
-def test_every_row_is_shown_with_its_status_in_words(
-    dashboard: ShowsDashboard, scorecards: tuple[Made, Made], tmp_path: Path
-) -> None:
+def test_every_row_is_shown_with_its_status_in_words(scorecards: tuple[Made, Made], shown: tuple[str, str]) -> None:
     """On one line: a colour alone is no status."""
-    lines = all_of(dashboard.dashboard_texts(scorecards[1].reports, tmp_path)).splitlines()
+    lines = shown[1].splitlines()
     for row in scorecards[1].card.criteria:
         assert any(row.id in line and row.status in line for line in lines), f"{row.id} {row.status}"
 

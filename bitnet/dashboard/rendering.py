@@ -26,9 +26,9 @@ def every_page(reports: Path, runs: Sequence[Path]) -> dict[str, str]:
     Raises:
         RuntimeError: a page breaks.
     """
-    texts = {}
+    texts, app = {}, open_app(reports, runs)
     for page in PAGES:
-        app = open_app(reports, runs, page=page)
+        app.sidebar.radio(key="page").set_value(page).run()
         if app.exception:
             raise RuntimeError(f"the page {page!r} breaks: {app.exception[0].message}")
         texts[page] = shown(app)
