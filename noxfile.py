@@ -168,6 +168,16 @@ def neon(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def dashboard(session: nox.Session) -> None:
+    """Test the dashboard, also in headless Chromium if that is installed: `nox -s dashboard`."""
+    install_project(session, "test")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.warn("There is no Chromium, so what needs a browser is skipped: install the package chromium.")
+    session.run("pytest", "tests/bitnet/dashboard", env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "tests/browser/check_dashboard.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def ablation(session: nox.Session) -> None:
     """Measure what each choice in compression and recovery is worth: `nox -s ablation [-- --quick --only TABLE]`."""
     install_project(session)

@@ -87,7 +87,7 @@ def overview(places: Places) -> None:
 
 def _headline(run: Run, result: Phase4Result) -> None:
     kind = f"{result.model_type}, {result.parameters / 1e6:.3g} million parameters, size class {result.size_class}"
-    st.text(f"{result.source} ({kind}) in {run.out}")
+    st.text(f"{result.source} ({kind}) in {near(run.out)}")
     st.caption(text.plain(f"{result.started}, {text.duration(result.duration)}"))
     if result.success:
         st.success("✔ Success: every gate was passed, and a fresh process reproduced both models.")
@@ -107,9 +107,15 @@ def _headline(run: Run, result: Phase4Result) -> None:
         _change(result.before.next_token_accuracy, result.final.next_token_accuracy),
         border=True,
     )
-    columns[2].metric("Compression against FP32", f"{result.sizes.compression_ratio:.2f}x", border=True)
-    columns[3].metric("Zeros among the codes", text.percent(result.zero_fraction), border=True)
-    st.caption("Changes are relative, against the full-precision model.")
+    columns[2].metric("Compression", f"{result.sizes.compression_ratio:.2f}x", border=True)
+    columns[3].metric("Codes that are zero", text.percent(result.zero_fraction), border=True)
+    st.caption("All against the full-precision model in FP32; changes are relative, and less perplexity is better.")
+
+
+def near(path: Path) -> Path:
+    """A path as the user would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _why_not(result: Phase4Result) -> str:
@@ -130,9 +136,7 @@ def _quality(result: Phase4Result) -> None:
     measured = {name: figures for name, figures in forms.items() if figures is not None}
     shown = [_point(name, figures) for name, figures in measured.items() if figures.token_perplexity is not None]
     if shown:
-        st.altair_chart(
-            charts.intervals(pd.DataFrame(shown), "token perplexity with its 95 % interval; less is better")
-        )
+        st.altair_chart(charts.intervals(pd.DataFrame(shown), "token perplexity, 95 % interval"))
     st.dataframe(
         pd.DataFrame(
             {

@@ -18,6 +18,7 @@ _OPTIONS = {
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "type",
+    "client.showErrorLinks": "false",
 }
 
 

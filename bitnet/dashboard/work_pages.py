@@ -15,7 +15,7 @@ from bitnet.checkpoint import work_folder
 from bitnet.config import Phase4Config
 from bitnet.dashboard import charts, jobs, text
 from bitnet.dashboard.places import Places
-from bitnet.dashboard.run_pages import choose, result_of
+from bitnet.dashboard.run_pages import choose, near, result_of
 from bitnet.dashboard.runs import WORDS, Run, kept_layers, read_run
 from bitnet.engines import Engine, Stopwatch, open_engine
 from bitnet.errors import BitnetError
@@ -226,7 +226,7 @@ def try_it(places: Places) -> None:
     for column, (name, (source, modified)) in zip(st.columns(2), models.items(), strict=True):
         with column.container(border=True):
             st.subheader(name)
-            st.text(source)
+            st.text(near(Path(source)) if name == _PACKED else source)
             if pressed:
                 _answer(source, modified, prompt, int(count), float(temperature))
 

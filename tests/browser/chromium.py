@@ -34,7 +34,8 @@ class Page:
             if told.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(told["params"]["exceptionDetails"]["text"])
             if told.get("id") == self._last:
-                return told.get("result", {})
+                assert "error" not in told, (method, told["error"])
+                return told["result"]
 
     def open(self, url, width=1280, height=900, dark=False, mobile=False):
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -79,7 +80,7 @@ class Page:
         Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", **size)["data"]))
 
     def pdf(self, path):
-        Path(path).write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
+        Path(path).write_bytes(base64.b64decode(self.call("Page.printToPDF")["data"]))
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def page(profile):
             port = _port(Path(profile) / "DevToolsActivePort")
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
                 target = next(each for each in json.load(answer) if each["type"] == "page")
-            with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
+            with connect(target["webSocketDebuggerUrl"], max_size=None, ping_interval=None) as socket:
                 yield Page(socket)
         finally:
             process.terminate()
