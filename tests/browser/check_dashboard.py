@@ -46,6 +46,16 @@ def server(reports, runs):
 
 
 @pytest.fixture
+def out(tmp_path):
+    """Where a run is to be; what fills it is ended, come what may."""
+    (tmp_path / "runs").mkdir()
+    yield tmp_path / "runs" / "out"
+    job = jobs.read_job(tmp_path / "runs" / "out")
+    if job is not None:
+        jobs.stop(job)
+
+
+@pytest.fixture
 def folders(tmp_path):
     write_run(tmp_path / "runs" / "out")
     return write_reports(tmp_path / "reports", earlier=3), tmp_path / "runs"
@@ -86,11 +96,9 @@ def test_the_scorecard_fits_a_phone(folders, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_dashboard_that_is_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
+def test_a_dashboard_that_is_killed_in_the_middle_of_a_run_loses_nothing(out, tmp_path):
     """Started from the page, seen by two servers and ended by the second one; the run never notices."""
-    runs, reports = tmp_path / "runs", write_reports(tmp_path / "reports")
-    runs.mkdir()
-    out = runs / "out"
+    runs, reports = out.parent, write_reports(tmp_path / "reports")
     with chromium.page(tmp_path / "profile") as page:
         with server(reports, runs) as address:
             page.open(f"{address}?{urlencode({'page': 'Compress a model'})}")

@@ -8,17 +8,19 @@ import pytest
 pytest.importorskip("streamlit", reason="the extra [dashboard] is not installed")
 
 import pyarrow
+from streamlit.testing.v1 import AppTest
 
 from bitnet.artifacts import save_packed
 from bitnet.checkpoint import work_folder
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
-from bitnet.dashboard import jobs
+from bitnet.dashboard import jobs, server
 from bitnet.dashboard.app import PAGES
 from bitnet.dashboard.rendering import open_app, shown
 from bitnet.dashboard.runs import speed_file
 from bitnet.engines import open_engine
 from bitnet.progress_file import ProgressFile
+from tests.bitnet.dashboard import made_up
 from tests.bitnet.dashboard.made_up import LAYERS, benchmark, layer, scorecard, write_reports, write_run
 from tests.bitnet.small_models import small_model, small_tokenizer
 
@@ -366,3 +368,21 @@ def test_a_model_that_is_gone_is_told(reports, out):
     text = press(app, "Continue the prompt")
     assert len(app.warning) == 2
     assert "no-such-model" in text
+
+
+def test_the_script_takes_its_folders_from_the_command_line(reports, out, monkeypatch):
+    words = server.words(reports, [out], 8501)
+    monkeypatch.setattr("sys.argv", [words[4], *words[words.index("--") + 1 :]])
+    script = AppTest.from_file(words[4], default_timeout=60).run()
+    assert not script.exception
+    assert script.metric[0].value == "61.7 %"
+    script.sidebar.radio(key="page").set_value("Run").run()
+    assert script.metric[0].value == "23.75"
+
+
+def test_statuses_that_no_row_has_list_none(tmp_path, out):
+    told = scorecard(criteria=[made_up.row("1.only", "GREEN", "GREEN")])
+    (tmp_path / "scorecard.json").write_text(json.dumps(told))
+    app, _ = page(tmp_path, out, "Scorecard")
+    app.get_by_key("statuses").set_value(["RED"]).run()
+    assert "No criterion has this status." in shown(app)
