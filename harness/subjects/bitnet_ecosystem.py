@@ -68,18 +68,8 @@ class BitnetEcosystem:
     def dashboard_command(self, reports: Path, runs: Path, port: int) -> Sequence[str]:
         """`bitnet dashboard`, once it is seen that Streamlit is there."""
         importlib.import_module("streamlit")
-        return [
-            sys.executable,
-            "-m",
-            "bitnet",
-            "dashboard",
-            "--reports",
-            str(reports),
-            "--run",
-            str(runs),
-            "--port",
-            str(port),
-        ]
+        options = ["--reports", str(reports), "--run", str(runs), "--port", str(port)]
+        return [sys.executable, "-m", "bitnet", "dashboard", *options]
 
     def dashboard_texts(self, reports: Path, runs: Path) -> Mapping[str, str]:
         """`bitnet.dashboard.rendering` of every page."""
