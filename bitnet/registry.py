@@ -232,10 +232,10 @@ class Registry:
     def _find(self, selector: str) -> "ModelVersion":
         """NAME/3, NAME@alias, or NAME for the newest one."""
         name, _, alias = selector.partition("@")
+        name, _, number = name.partition("/")
         if alias:
-            return self.client.get_model_version_by_alias(name, alias)
-        name, _, number = selector.partition("/")
-        if number:
+            found = self.client.get_model_version_by_alias(name, alias)
+        elif number:
             found = self.client.get_model_version(name, number)
         else:
             newest = sorted(self._versions(name), key=lambda version: int(version.version))

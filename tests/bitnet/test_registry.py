@@ -148,8 +148,10 @@ def test_names_and_versions_that_do_not_exist_are_named(registry, finished, uri,
     client.create_registered_model("theirs")
     client.create_model_version("theirs", str(tmp_path))
     assert registry.versions("theirs") == []
-    with pytest.raises(BitnetError, match="not registered by bitnet"):
-        registry.promote("theirs/1")
+    client.set_registered_model_alias("theirs", "best", 1)
+    for selector in ("theirs", "theirs/1", "theirs@best"):
+        with pytest.raises(BitnetError, match="not registered by bitnet"):
+            registry.promote(selector)
 
 
 def test_a_scorecard_must_be_one(registry, finished, tmp_path):
