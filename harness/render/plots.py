@@ -193,7 +193,7 @@ def _draw_lines(axes: Axes, spec: PlotSpec) -> None:
         marker = _MARKERS[index % len(_MARKERS)] if len(spec.x) <= 40 else None
         dashes, size, colour = _DASHES[style], max(7.5 - 2 * style, 3), SERIES[style]
         if series in spec.guides:
-            dashes, marker, colour = "-", None, _INK
+            dashes, marker, colour = "-", None, INK
         elif spec.guides:
             dashes, size = "none", 6.5
         axes.plot(positions, _clean(values), color=colour, linestyle=dashes, marker=marker, label=series)[
