@@ -14,9 +14,9 @@ from bitnet.artifacts import save_packed
 from bitnet.checkpoint import work_folder
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
-from bitnet.dashboard import jobs, server
+from bitnet.dashboard import audit_pages, jobs, server
 from bitnet.dashboard.app import PAGES
-from bitnet.dashboard.rendering import open_app, shown
+from bitnet.dashboard.rendering import every_page, open_app, shown
 from bitnet.dashboard.runs import speed_file
 from bitnet.engines import open_engine
 from bitnet.progress_file import ProgressFile
@@ -386,3 +386,12 @@ def test_statuses_that_no_row_has_list_none(tmp_path, out):
     app, _ = page(tmp_path, out, "Scorecard")
     app.get_by_key("statuses").set_value(["RED"]).run()
     assert "No criterion has this status." in shown(app)
+
+
+def test_a_page_that_breaks_is_not_passed_over_by_the_audit(reports, out, monkeypatch):
+    def breaks(places):
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr(audit_pages, "changes", breaks)
+    with pytest.raises(RuntimeError, match=r"'Then and now' breaks: .*a mistake"):
+        every_page(reports, [out])

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ CAPABILITIES = [
     protocol.MultipliesTernary,
     protocol.DecodesPacked,
     protocol.WritesPacked,
+    protocol.ShowsDashboard,
 ]
 SUBJECT = BitnetSubject()
 WEIGHT = torch.randn(6, 300, generator=torch.Generator().manual_seed(0))
@@ -239,3 +241,18 @@ def test_a_model_of_given_weights_is_packed_and_decoded(tmp_path, tied):
     with torch.no_grad():
         theirs = model(torch.tensor([[3, 5, 7]])).logits[0]
     torch.testing.assert_close(decoder.logits([3, 5, 7]), theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_the_dashboard_is_the_command_and_its_pages(tmp_path):
+    pytest.importorskip("streamlit", reason="the extra [dashboard] is not installed")
+    subject = BitnetSubject()
+    words = subject.dashboard_command(tmp_path / "reports", tmp_path / "runs", 8600)
+    options = ["--reports", str(tmp_path / "reports"), "--run", str(tmp_path / "runs"), "--port", "8600"]
+    assert words == [*subject.command, "dashboard", *options]
+    assert "There is no scorecard" in subject.dashboard_texts(tmp_path, tmp_path)["Scorecard"]
+
+
+def test_a_dashboard_without_streamlit_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    with pytest.raises(ModuleNotFoundError, match="streamlit"):
+        BitnetSubject().dashboard_command(tmp_path, tmp_path, 8600)
