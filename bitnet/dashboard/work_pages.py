@@ -21,7 +21,7 @@ from bitnet.engines import Engine, Stopwatch, open_engine
 from bitnet.errors import BitnetError
 from bitnet.phase_controller import check_output
 
-#: Seconds between two looks at a run that is under way.
+#: Seconds between two looks at a run.
 REFRESH = 2.0
 _PACKED, _FULL = "packed", "full precision"
 
@@ -30,20 +30,18 @@ _PACKED, _FULL = "packed", "full precision"
 
 
 def live(places: Places) -> None:
-    """How far the run is, looked up again as long as it is under way."""
+    """How far the run is, looked up again and again: it may begin, end or go on without a click."""
     run = choose(places)
     st.title("Live progress")
-    st.fragment(_progress, run_every=REFRESH if run.active else None)(run.out, run.active)
+    st.fragment(_progress, run_every=REFRESH)(run.out)
 
 
-def _progress(out: Path, active: bool) -> None:
+def _progress(out: Path) -> None:
     try:
         run = read_run(out)
     except BitnetError as error:
         st.warning(text.plain(str(error)))
         return
-    if active and not run.active:
-        st.rerun()  # it has ended: nothing is to be looked up any more
     st.subheader(text.plain(f"{run.out.name}: {WORDS[run.state]}"))
     _controls(run)
     if run.progress is not None:
