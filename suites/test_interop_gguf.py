@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from harness.evidence import Evidence, Profile
 from harness.opponents import OpponentAbsent, llama_cpp, require_llama_cpp
-from harness.subject import Subject
+from harness.subject import NotApplicable, Subject
 from harness.texts import held_out_excerpt
 from suites.exports import Packed, centred, exporter_of, logits_of, pack_for, spread
 from suites.exports import packed_for as packed_for
@@ -130,7 +130,7 @@ def audited(
     """The audited model, packed for export; a large one takes a minute and is left to the full profile."""
     del llama
     if profile == "quick" and reference.large:
-        pytest.skip("exporting a large model takes a minute; the full profile does it")
+        raise NotApplicable(f"{reference.name} is large: exported in the full profile")
     return pack_for(subject, reference.folder, "gguf", tmp_path_factory.mktemp("for-llama") / "packed")
 
 

@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.evidence import Evidence, Profile
-from harness.subject import Subject, require
+from harness.subject import NotApplicable, Subject, require
 from harness.subject_interop import RunsInLmEval
 from suites.fixtures_artifacts import Artifacts
 from suites.fixtures_models import ReferenceModel
@@ -91,12 +91,17 @@ def loglikelihoods(found: Mapping[str, Any]) -> list[float]:
 
 @by_name
 def test_lm_eval_scores_the_artefact_by_its_name(
-    subject: Subject, artifacts: Artifacts, tasks: Any, profile: Profile, evidence: Evidence
+    subject: Subject,
+    reference: ReferenceModel,
+    tasks: Any,
+    profile: Profile,
+    request: pytest.FixtureRequest,
+    evidence: Evidence,
 ) -> None:
     """Every choice of some documents of both tasks, against the reloaded artefact in memory."""
-    if profile == "quick" and artifacts.reference.large:
-        pytest.skip("scoring a large model takes minutes; the full profile does it")
-    offered = require(subject, RunsInLmEval)
+    if profile == "quick" and reference.large:
+        raise NotApplicable(f"{reference.name} is large: scored in the full profile")
+    offered, artifacts = require(subject, RunsInLmEval), request.getfixturevalue("artifacts")
     name, argument = offered.lm_eval_model
     named = {"model": name, "model_args": {argument: str(artifacts.outcome.packed)}, "batch_size": 4}
     theirs = evaluate(tasks, offered.local_tasks, DOCUMENTS, **named)
@@ -182,7 +187,7 @@ def test_a_real_model_copies_and_needs_its_attention_for_it(
 ) -> None:
     """A pretrained model solves most of it; the same one without attention has no better than chance."""
     if not reference.large:
-        pytest.skip("a small model has not learnt to copy")
+        raise NotApplicable(f"{reference.name} is small and has not learnt to copy")
     task = require(subject, RunsInLmEval).local_tasks[1]
     blind = copy.deepcopy(reference.model)
     with torch.no_grad():
