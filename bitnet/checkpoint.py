@@ -1,9 +1,11 @@
 """Files that are either complete or absent: temporary siblings, synced and renamed; JSON and digests beside them."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -55,6 +57,15 @@ def work_folder(out: Path) -> Path:
     """Where a run that is to fill `out` keeps what lets it go on after it was killed: a hidden folder beside it."""
     target = out.resolve()
     return target.with_name(f".{target.name}.work")
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the temporary siblings that processes which were killed have left beside `path`."""
+    target = path.resolve()
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        process = re.fullmatch(r"(\d+)-[0-9a-f]+", left.name[len(target.name) + 2 : -len(".tmp")])
+        if process is not None and not _alive(int(process[1])):
+            _remove(left)
 
 
 def digest_file(path: Path) -> str:
@@ -137,7 +148,17 @@ def _exchange(temporary: Path, target: Path) -> None:
 
 
 def _free_name(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it belongs to another user
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -6,17 +6,17 @@
 4. Nothing: the best attempt goes on, and its gates say that it failed.
 
 Each step is named in the result, with what it did or why it did not run. Which steps fit into the time depends on the
-machine; everything else is decided by what was measured.
+machine, and is kept for the same run after an interruption; everything else is decided by what was measured.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet.compressed_model import CompressedModel
 from bitnet.compressor import Compression, compress
+from bitnet.deadline import Deadline
 from bitnet.perplexity import PerplexityResult
 from bitnet.phase_state import Calibration, Recovery, Run
 from bitnet.progress import Advance
@@ -77,15 +77,15 @@ class Chain:
         self.rows: list[FallbackRow] = []
         self.attempts: list[AttemptRow] = []
 
-    def follow(self, first: Attempt, ends: float, progress: Advance) -> Attempt:
-        """The best attempt, `first` among them. `ends`: the time by `time.monotonic` after which no step starts."""
+    def follow(self, first: Attempt, deadline: Deadline, progress: Advance) -> Attempt:
+        """The best attempt, `first` among them; no step starts after the deadline."""
         best, latest = first, first
         self.attempts.append(first.row)
         steps = (self._longer_recovery, self._more_planes, self._more_planes, self._half_precision)
         for step in steps:
             if self.passes(best):
                 return best
-            if time.monotonic() >= ends:
+            if deadline.over():
                 self._skip("fallback chain", "max_minutes are over")
                 return best
             made = step(latest, progress)

@@ -219,7 +219,8 @@ class _Tuner:
                 if self.best.stale(self.config.fine_tune_patience):
                     self.stopped = f"no improvement in {self.config.fine_tune_patience} evaluations"
                     break
-                if checkpoints is not None and checkpoints.due(self.steps):
+                # The last step too: a later stage may be killed, and recovery is not to be repeated for it.
+                if checkpoints is not None and (checkpoints.due(self.steps) or self.steps == self.planned):
                     checkpoints.save(self._state())
 
     @contextlib.contextmanager

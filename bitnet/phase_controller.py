@@ -14,11 +14,12 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import atomic_directory, work_folder
+from bitnet.checkpoint import atomic_directory, clear_leftovers, work_folder
 from bitnet.compensation_text import compensation_text
 from bitnet.compressed_model import layer_plan
 from bitnet.compressor import Compression, compress
 from bitnet.config import Phase4Config
+from bitnet.deadline import Deadline
 from bitnet.delivery import deliver
 from bitnet.errors import BitnetError
 from bitnet.fallbacks import Attempt, Chain
@@ -34,6 +35,7 @@ from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result
 from bitnet.text import heldout_text, read_text, training_text
+from bitnet.verify import weights_digest
 
 #: Fewer evaluation tokens than this decide no gate.
 MINIMUM_EVALUATION_TOKENS = 128
@@ -45,7 +47,8 @@ def run_phase4(
     """Compress the model `source` into `out`/packed and `out`/fp16, with `out`/result.json and `out`/manifest.json.
 
     Missed gates are part of the result, not an error. On any error, and on Ctrl-C, nothing is left at `out` that was
-    not there before. A checkpoint of recovery stays beside `out`; the same run, started again, goes on from it.
+    not there before but layers and checkpoints of recovery beside it, from which the same run, started again, goes on;
+    it also tidies up what a run that was killed has left.
 
     Args:
         source: a model folder, a .gguf file, a hub id or a built-in name.
@@ -55,6 +58,7 @@ def run_phase4(
         BitnetError: bad input, told in one sentence.
     """
     check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+    clear_leftovers(out)
     work, started = work_folder(out), time.monotonic()
     told = ProgressFile(out, command_line(source, out, config))
     with atomic_directory(out) as temporary, Stages(7, progress, told) as stages:
@@ -175,7 +179,8 @@ def recover_if_triggered(
 
     Args:
         made: goes on as it is where recovery does not run.
-        work: where a checkpoint is kept, from which the same run goes on if it is interrupted.
+        work: where checkpoints are kept, each recovery's in a folder of its own, from which the same run goes on if it
+            is interrupted.
     """
     config = run.config
     triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
@@ -191,7 +196,7 @@ def recover_if_triggered(
         return mean_loss(trainable.packed().model, selection, config.batch_size)
 
     key = recovery_key(trainable, training, selection)
-    checkpoints = Checkpoints(work / "recovery", key, config.checkpoint_steps)
+    checkpoints = Checkpoints(work / "recovery" / key[:24], key, config.checkpoint_steps)
     report = recover(trainable, training, config, loss, progress, run.loaded.model, checkpoints)
     recovered = trainable.packed()
     return Recovery(recovered, triggered, evaluate(run, recovered.model), report)
@@ -208,7 +213,9 @@ def follow_chain(
         return recover_if_triggered(changed, made, calibration, before, after, progress, work)
 
     chain = Chain(before, calibration, work, recover_again, lambda packed: evaluate(run, packed.model))
-    best = chain.follow(first, started + 60 * run.config.max_minutes, progress)
+    key = f"{weights_digest(run.loaded.model)} {run.config.model_dump_json()}"
+    deadline = Deadline(work / "deadline.json", key, started + 60 * run.config.max_minutes)
+    best = chain.follow(first, deadline, progress)
     told = replace(best.recovery, fallbacks=tuple(chain.rows), attempts=tuple(chain.attempts))
     return best.after, told
 

@@ -1,0 +1,25 @@
+"""A time limit whose answers are kept on disk, so that a run that was killed decides the second time as it did before."""
+
+import time
+from pathlib import Path
+
+from bitnet.checkpoint import read_json, write_json
+
+
+class Deadline:
+    """Whether a time is over; asked for the same time again after an interruption, it gives the answer that it gave."""
+
+    def __init__(self, file: Path, key: str, ends: float) -> None:
+        """Args: `file` keeps the answers; `key` tells apart the runs; `ends`, a time by `time.monotonic`."""
+        self._file, self._key, self._ends = file, key, ends
+        kept = read_json(file) if file.is_file() else None
+        self._given: list[bool] = kept["over"] if isinstance(kept, dict) and kept.get("key") == key else []
+        self._asked = 0
+
+    def over(self) -> bool:
+        """Whether the time is over."""
+        if self._asked == len(self._given):
+            self._given.append(time.monotonic() >= self._ends)
+            write_json(self._file, {"key": self._key, "over": self._given})
+        self._asked += 1
+        return self._given[self._asked - 1]
