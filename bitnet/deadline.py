@@ -1,4 +1,4 @@
-"""A time limit whose answers are kept on disk, so that a run that was killed decides the second time as it did before."""
+"""A time limit whose answers are kept on disk: a run that was killed decides as before when it is started again."""
 
 import time
 from pathlib import Path
