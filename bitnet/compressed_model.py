@@ -15,11 +15,14 @@ from bitnet.architectures import SUPPORTED, LayerDecision, keeping, layer_plan
 from bitnet.bitlinear import ActivationBits, BitLinear, TernaryLinear
 from bitnet.config import Phase4Config, Rule
 from bitnet.errors import BitnetError
+from bitnet.grid import within_cells
 from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.ternary import TernarySum, TernaryWeight
 
 __all__ = ["SUPPORTED", "CompressedModel", "LayerDecision", "latent_weight", "layer_plan", "replace_modules"]
 
+#: Latent weights begin at least so far from the bounds of their codes, in units of the way to the value of the code.
+LATENT_MARGIN = 0.1
 #: Kinds of preserved layers whose weight is stored in `Phase4Config.embedding_dtype`.
 TABLE_KINDS = ("embedding", "positional embedding", "head")
 
@@ -91,12 +94,16 @@ class CompressedModel:
         made.model.requires_grad_(False).eval()
         return made
 
-    def latent(self) -> "CompressedModel":
+    def latent(self, original: PreTrainedModel | None = None) -> "CompressedModel":
         """The trainable form of this model: latent weights that quantize to its codes and scales.
 
         A single plane found by a rule is found by that rule again: codes are reproduced exactly, scales exactly under
         rule "optimal" and to float32 rounding under the others. Everything else gets scales that are trained beside the
         latent weights, and is reproduced exactly, though where two choices of codes have one value, by either.
+
+        Args:
+            original: the full-precision model. Latent weights on a grid are then as near to its weights as their codes
+                allow; without it they are the grid's own values, from where a code takes long to change.
         """
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for name, layer in self.layers.items():
@@ -104,7 +111,8 @@ class CompressedModel:
             if len(ternary.planes) == 1 and self.config.compensation == "none":
                 weight, scale = latent_weight(ternary.planes[0], self.config.rule), None
             else:
-                weight, scale = ternary.dequantize(), ternary.scale
+                near = ternary.dequantize() if original is None else matrix(original.get_submodule(name))
+                weight, scale = within_cells(near, ternary, LATENT_MARGIN), ternary.scale
             layers[name] = _bit_linear(weight, layer.bias, self.config, None, scale)
         return CompressedModel(replace_modules(self.model, layers), self.plan, self.config, layers)
 

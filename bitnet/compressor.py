@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from bitnet.compressed_model import CompressedModel, layer_plan
 from bitnet.layer_store import LayerStore, TernaryLayer
@@ -26,9 +27,12 @@ class Compression:
     layers: Mapping[str, TernaryLayer] | None = None
     by_rule: CompressedModel | None = None
 
-    def trainable(self) -> CompressedModel:
-        """The trainable form; it is made when it is asked for, as it is as large as the model."""
-        return self.by_rule or self.packed.latent()
+    def trainable(self, original: PreTrainedModel) -> CompressedModel:
+        """The trainable form; it is made when it is asked for, as it is as large as the model.
+
+        Its latent weights begin as near to those of `original`, the full-precision model, as their codes allow.
+        """
+        return self.by_rule or self.packed.latent(original)
 
 
 def compress(

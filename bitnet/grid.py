@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int8, Int64
 from torch import Tensor
 
-from bitnet.ternary import equal_groups
+from bitnet.ternary import TernarySum, equal_groups
 
 MAX_PLANES = 3
 _REFITS = 3
@@ -118,3 +118,28 @@ def nearest_codes(
         chosen = found.codes(found.nearest(block), planes) * (scales != 0).unsqueeze(2)
         codes[:, :, part] = chosen.reshape(planes, rows, -1)
     return codes
+
+
+def within_cells(weight: Float[Tensor, "out in"], ternary: TernarySum, margin: float) -> Float32[Tensor, "out in"]:
+    """The values nearest to `weight` that `nearest_codes` takes to the values of `ternary`.
+
+    Args:
+        weight: what the values are to be near.
+        ternary: the planes.
+        margin: how far values stay from the bounds of their cells, in units of the way from there to the grid value.
+    """
+    _, rows, width = ternary.codes.shape
+    target, scale = ternary.dequantize(), ternary.scale.expand(-1, rows, -1)
+    moved = torch.empty(rows, width)
+    for part, groups in equal_groups(width, ternary.group_size or width):
+        scales = scale[:, :, groups].reshape(len(scale), -1)
+        if scales.numel() == 0:
+            continue
+        found = grid(scales)
+        value = target[:, part].reshape(scales.shape[1], -1)
+        bounds = torch.nn.functional.pad(found.bounds, (1, 1), value=torch.inf)
+        bounds[:, 0] = -torch.inf
+        index = found.nearest(value)
+        low, high = (value + (1 - margin) * (bounds.gather(1, index + side) - value) for side in (0, 1))
+        moved[:, part] = weight[:, part].float().reshape(value.shape).clamp(low, high).reshape(rows, -1)
+    return moved

@@ -190,7 +190,7 @@ def recover_if_triggered(
     selection = selection_samples(run, training, calibration)
     if not len(selection):
         return Recovery(made.packed, triggered, None, None)
-    trainable = made.trainable()
+    trainable = made.trainable(run.loaded.model)
 
     def loss() -> float:
         return mean_loss(trainable.packed().model, selection, config.batch_size)

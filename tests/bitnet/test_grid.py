@@ -3,7 +3,8 @@ import itertools
 import pytest
 import torch
 
-from bitnet.grid import fit_scales, grid, least_squares, nearest_codes
+from bitnet.grid import fit_scales, grid, least_squares, nearest_codes, within_cells
+from bitnet.ternary import TernarySum
 
 
 def brute_force(weight, scales):
@@ -81,3 +82,22 @@ def test_least_squares_solves_its_equations_and_keeps_what_they_leave_open():
     weight = (codes * truth.unsqueeze(2)).sum(dim=0)
     solved = least_squares(codes, weight, codes, truth)
     torch.testing.assert_close(solved, truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+@pytest.mark.parametrize("group_size", [None, 16])
+def test_a_weight_is_moved_no_further_than_its_codes_ask_for(planes, group_size):
+    generator = torch.Generator().manual_seed(6)
+    weight = torch.randn(5, 40, generator=generator)
+    scale = torch.rand(planes, 5, 1 if group_size is None else 3, generator=generator)
+    scale[:, 2] = 0.0
+    own = TernarySum(nearest_codes(weight, scale, group_size), scale, group_size)
+    other = TernarySum(nearest_codes(weight.flip(1), scale, group_size), scale, group_size)
+    for ternary in (own, other):
+        moved = within_cells(weight, ternary, 0.1)
+        codes = nearest_codes(moved, scale, group_size)
+        torch.testing.assert_close(TernarySum(codes, scale, group_size).dequantize(), ternary.dequantize())
+        away = (moved - ternary.dequantize()).abs() + (weight - moved).abs()
+        torch.testing.assert_close(away, (weight - ternary.dequantize()).abs())  # it lies between the two
+    least = (within_cells(weight, own, 0.0) - weight).abs()
+    assert float(least[scale[0, :, 0] > 0].max()) < 1e-6
