@@ -3,9 +3,10 @@
 The packed folder (format version 2) holds `model.safetensors`, `config.json`, the tokenizer's files and `bitnet.json`,
 which names the rule, the codec, every quantized layer and the SHA-256 of every other file; config.json repeats what
 transformers needs for loading it (`packed_settings`). Tensors are named
-`<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16 or float32 [planes, rows or 1, groups],
-W ~ the sum of scale * codes over the planes) and otherwise as in the original model. Projections that were kept are
-float16; int8 tables are `<layer>.codes` and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
+`<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16, float32 or uint8 [planes, rows or 1,
+groups], W ~ the sum of scale * codes over the planes; uint8 in units of 2^`<layer>.scale_exponent`, int8 [rows or 1])
+and otherwise as in the original model. Projections that were kept are float16; int8 tables are `<layer>.codes` and
+`<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
 """
 
 from pathlib import Path
@@ -43,6 +44,7 @@ from bitnet.packed_manifest import (
 from bitnet.packed_settings import KEY as SETTINGS_KEY
 from bitnet.packed_settings import packed_settings
 from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
+from bitnet.scales import decode_scales, encode_scales
 from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.ternary import TernarySum
 
@@ -84,7 +86,7 @@ def packed_tensors(compressed: CompressedModel) -> dict[str, Tensor]:
         if decision.quantized:
             ternary = compressed.layers[decision.name].ternary()
             tensors[f"{decision.name}.packed"] = pack_planes(ternary.codes, compressed.config.codec)
-            tensors[f"{decision.name}.scale"] = ternary.scale.to(getattr(torch, compressed.config.scale_dtype))
+            tensors.update(encode_scales(decision.name, ternary.scale, compressed.config.scale_dtype))
         for key, value in module.named_parameters(recurse=False):
             if decision.kind in TABLE_KINDS and key == "weight":
                 stored = encode_table(decision.name, value.detach(), compressed.config.embedding_dtype)
@@ -196,7 +198,7 @@ def _ternary_layer(record: LayerRecord, config: Phase4Config, tensors: _Tensors,
     shape = (record.planes, rows, bytes_per_row(width, record.codec))
     packed = tensors.take(f"{record.name}.packed", torch.uint8, shape)
     scale_shape = (record.planes, *_scale_shape(record.shape, config))
-    scale = tensors.take(f"{record.name}.scale", getattr(torch, config.scale_dtype), scale_shape).float()
+    scale = decode_scales(tensors.take, record.name, config.scale_dtype, scale_shape)
     stored_bias = None if bias is None else tensors.take(f"{record.name}.bias", torch.float32, (rows,))
     group_size = config.group_size if config.granularity == "group" else None
     try:

@@ -21,7 +21,8 @@ from bitnet.errors import BitnetError
 from bitnet.grid import nearest_codes
 from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
 from bitnet.quantizer import activation_ste, grid_ste, quantize_planes, weight_ste
-from bitnet.ternary import TernarySum, TernaryWeight, share_exponent
+from bitnet.scales import memory_dtype, round_scales
+from bitnet.ternary import TernarySum, TernaryWeight
 
 ActivationBits = Literal[8] | None
 
@@ -101,7 +102,7 @@ class BitLinear(nn.Module):
             raise BitnetError("a latent weight or scale is NaN or infinite; go back to an earlier state of the layer.")
         group_size = self.group_size if self.granularity == "group" else None
         scale = self.scale.detach().to(torch.float32, copy=True)
-        scale = scale if self.scale_dtype == "float32" else share_exponent(scale)
+        scale = round_scales(scale, self.scale_dtype)
         return TernarySum(nearest_codes(self.weight, scale, group_size), scale, group_size)
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
@@ -169,7 +170,7 @@ class TernaryLinear(nn.Module):
         rows = 1 if granularity == "tensor" else out_features
         columns = bytes_per_row(in_features, codec)
         self.register_buffer("packed", torch.zeros(planes, out_features, columns, dtype=torch.uint8))
-        self.register_buffer("scale", torch.zeros(planes, rows, groups, dtype=getattr(torch, scale_dtype)))
+        self.register_buffer("scale", torch.zeros(planes, rows, groups, dtype=memory_dtype(scale_dtype)))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     @classmethod

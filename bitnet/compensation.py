@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float32, Float64, Int8, Int64
 from torch import Tensor
 
+from bitnet.config import ScaleDtype
 from bitnet.errors import BitnetError
 from bitnet.grid import fit_scales, grid, least_squares
-from bitnet.ternary import share_exponent
+from bitnet.scales import row_step, share_exponent, to_multiples
 
 #: Columns that are rounded before the others take over their error, which is then one product of matrices.
 _BLOCK = 64
@@ -90,18 +91,21 @@ class Compensated:
 
 @torch.no_grad()
 def compensate(
-    weight: Float32[Tensor, "out in"], statistics: Statistics, planes: int, half: bool = True, sweeps: int = 2
+    weight: Float32[Tensor, "out in"],
+    statistics: Statistics,
+    planes: int,
+    scale_dtype: ScaleDtype = "float16",
+    sweeps: int = 2,
 ) -> Compensated:
     """Ternary planes of `weight` for inputs with these statistics.
 
     Args:
         planes: 1 to 3.
-        half: whether scales are stored in float16; they are rounded as they are fitted.
+        scale_dtype: how scales are stored; they are rounded as they are fitted.
         sweeps: turns of coordinate descent over all columns.
     """
-    rounding: Rounding = share_exponent if half else (lambda scales: scales)
     original = weight.float()[:, statistics.order]
-    matrix = _Matrix(original.clone(), planes, len(statistics.groups), rounding)
+    matrix = _Matrix(original.clone(), planes, len(statistics.groups), _rounding(original, scale_dtype))
     for number, part in statistics.groups:
         matrix.round_group(number, part, statistics.upper)
     descent = _Descent(matrix, original, statistics)
@@ -114,6 +118,14 @@ def compensate(
     total = float(whole.sum())
     seen = total > 1e-6 * statistics.damping * float(original.square().sum())  # else rounding is all that is left
     return Compensated(unsorted, scale, lost.float(), float(lost.sum()) / total if seen else 0.0)
+
+
+def _rounding(weight: Float32[Tensor, "out in"], scale_dtype: ScaleDtype) -> Rounding:
+    """How scales [planes, out] of the rows of `weight` are rounded; none exceeds the largest weight of its row."""
+    if scale_dtype == "uint8":
+        step = row_step(weight.abs().amax(dim=1))
+        return lambda scales: to_multiples(scales, step)
+    return share_exponent if scale_dtype == "float16" else lambda scales: scales
 
 
 def _energy(weight: Float32[Tensor, "out in"], statistics: Statistics) -> Float64[Tensor, "out"]:

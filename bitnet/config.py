@@ -16,7 +16,7 @@ SizeClass = Literal["tiny", "small", "medium", "large"]
 Rule = Literal["threshold", "absmean", "optimal"]
 Granularity = Literal["tensor", "channel", "group"]
 Codec = Literal["int8", "2bit", "base3"]
-ScaleDtype = Literal["float16", "float32"]
+ScaleDtype = Literal["float16", "float32", "uint8"]
 Compensation = Literal["none", "sequential"]
 
 
@@ -81,7 +81,13 @@ RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
 #: How models above the class "tiny" are compressed where the user chose no rule: one ternary plane without compensation
 #: turns a pretrained model of that size into noise.
 COMPENSATED: Mapping[str, Any] = MappingProxyType(
-    {"compensation": "sequential", "codec": "base3", "granularity": "group", "group_size": 64}
+    {
+        "compensation": "sequential",
+        "codec": "base3",
+        "granularity": "group",
+        "group_size": 64,
+        "scale_dtype": "uint8",
+    }
 )
 #: Planes of these models: where the fallback chain may add some it starts lower, to end with fewer bits.
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
@@ -160,7 +166,10 @@ class Phase4Config(BaseModel):
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""
     scale_dtype: ScaleDtype = "float16"
-    """How scales are stored; in float16 the FP16 model holds the very weights of the packed one."""
+    """How scales are stored; "uint8" in units of a power of two that an output channel's groups share.
+
+    In all but float32 the FP16 model holds the very weights of the packed one.
+    """
     embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
     """How the packed model stores embeddings and head."""
     activation_bits: Literal[8] | None = 8

@@ -22,7 +22,10 @@ from bitnet.verify import RECORD, verify
 
 PHASE5_MANIFEST = "manifest.json"
 PACKED, FP16 = "packed", "fp16"
-SCALES: Final = "packed/model.safetensors: <layer>.scale, W ~ the sum of scale * codes over the planes"
+SCALES: Final = (
+    "packed/model.safetensors: <layer>.scale, in units of 2^<layer>.scale_exponent where that is there; "
+    "W ~ the sum of scale * codes over the planes"
+)
 #: What every output has beside its two models.
 _RECORDS: Final = (RESULT, RECORD)
 

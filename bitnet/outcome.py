@@ -32,7 +32,7 @@ from bitnet.result import (
     VerificationRow,
     finite,
 )
-from bitnet.sizes import Sizes, tensor_bytes
+from bitnet.sizes import Sizes, tensor_bytes, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Outcome:
                 planes=layer.planes,
                 scale_shape=layer.scale_shape,
                 zero_fraction=layer.zero_fraction,
-                bytes=stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"],
+                bytes=weight_bytes(stored, layer.name),
                 gradient_norm=gradients[layer.name].norm,
                 gradient_problem=gradients[layer.name].problem,
                 weight_error=self._weight_error(layer.name),

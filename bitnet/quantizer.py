@@ -101,7 +101,7 @@ def quantize_planes(
 ) -> TernarySum:
     """`planes` ternary planes: the first is `quantize_weight` of the weight, each other one of what is left.
 
-    With `scale_dtype` "float16" scales are rounded as `share_exponent` does. Raises as `quantize_weight`.
+    Scales are rounded as `scale_dtype` stores them. Raises as `quantize_weight`.
     """
     options = (rule, granularity, group_size, tau, second_moment)
     found = [quantize_weight(weight, *options)]

@@ -18,6 +18,7 @@ from bitnet.config import Codec, ScaleDtype
 from bitnet.grid import MAX_PLANES
 from bitnet.layer_store import TernaryLayer
 from bitnet.packing import bytes_per_row
+from bitnet.scales import SCALE_BITS
 
 #: What a further plane divides the output error by, measured on SmolLM2-135M from one to two and from two to three.
 PLANE_GAIN = 8.0
@@ -79,7 +80,7 @@ def costs(
     found = {}
     for name, layer in layers.items():
         planes, rows, width = layer.weight.codes.shape
-        scale_bits = layer.weight.scale[0].numel() * (16 if scale_dtype == "float16" else 32)
+        scale_bits = layer.weight.scale[0].numel() * SCALE_BITS[scale_dtype]
         bits = 8 * rows * bytes_per_row(width, codec) + scale_bits
         loss = 0.5 * float(gradients[name].double() @ layer.output_error.double())
         found[name] = Cost(planes, loss, bits)

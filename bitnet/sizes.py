@@ -1,6 +1,7 @@
 """What compression saves, counted in bytes on disk."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,13 @@ def sizes(parameters: int, packed: Path, fp16: Path) -> Sizes:
         packed_bytes=folder_bytes(packed),
         fp16_folder_bytes=folder_bytes(fp16),
         quantized_weights=sum(layer.shape[0] * layer.shape[1] for layer in layers) + kept // 2,
-        quantized_bytes=sum(stored[f"{layer.name}.packed"] + stored[f"{layer.name}.scale"] for layer in layers) + kept,
+        quantized_bytes=sum(weight_bytes(stored, layer.name) for layer in layers) + kept,
     )
+
+
+def weight_bytes(stored: Mapping[str, int], layer: str) -> int:
+    """Bytes of a layer's codes and scales, given those of every tensor."""
+    return sum(stored.get(f"{layer}.{part}", 0) for part in ("packed", "scale", "scale_exponent"))
 
 
 def folder_bytes(directory: Path) -> int:

@@ -127,8 +127,7 @@ class _Probe(nn.Module):
             statistics = self._shared.statistics(x, settings.activation_bits)
         except BitnetError as error:
             raise BitnetError(f"Layer '{self._name}' cannot be compensated: {error}") from error
-        half = settings.scale_dtype == "float16"
-        made: Compensated = compensate(weight, statistics, settings.planes[self._name], half)
+        made: Compensated = compensate(weight, statistics, settings.planes[self._name], settings.scale_dtype)
         ternary = TernarySum(made.codes, made.scale, settings.group_size)
         return TernaryLayer(ternary, made.output_error, made.relative_error)
 

@@ -8,10 +8,7 @@ from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
 from bitnet.config import ScaleDtype
-from bitnet.errors import BitnetError
-
-#: Largest and smallest positive float16.
-_HALF_MAX, _HALF_MIN = 65504.0, 2.0**-24
+from bitnet.scales import round_scales
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class TernarySum:
         Raises:
             BitnetError: the sum of a group's scales is beyond float16.
         """
-        return self if dtype == "float32" else TernarySum(self.codes, share_exponent(self.scale), self.group_size)
+        return TernarySum(self.codes, round_scales(self.scale, dtype), self.group_size)
 
 
 def per_weight(scale: Float[Tensor, "... groups"], group_size: int | None, width: int) -> Float[Tensor, "... #in"]:
@@ -101,26 +98,3 @@ def equal_groups(width: int, columns: int) -> Iterator[tuple[slice, slice]]:
     yield slice(0, whole * columns), slice(0, whole)
     if width % columns:
         yield slice(whole * columns, width), slice(whole, whole + 1)
-
-
-def share_exponent(scales: Float32[Tensor, "planes ..."]) -> Float32[Tensor, "planes ..."]:
-    """Scales rounded to float16 so that their sums, with any signs, are float16 numbers as well.
-
-    The planes' scales become multiples of one step, 2^-10 of the power of two below their sum, so a float16 model holds
-    the sum of the planes exactly; one plane's scale becomes the nearest float16. Where a scale is not zero it stays
-    at least one step.
-
-    Raises:
-        BitnetError: a sum is beyond float16.
-    """
-    total = scales.double().abs().sum(dim=0)
-    if bool((total > _HALF_MAX).any()):
-        raise BitnetError(
-            f"a scale reaches {float(total.max()):.4g}, beyond float16's 65504: store scales with scale_dtype=float32."
-        )
-    # Rounding can lift the sum of several scales over a power of two: then the step is the next one's.
-    slack = 1.0 + (len(scales) - 1) * 2.0**-11
-    step = torch.exp2(torch.floor(torch.log2((total * slack).clamp_min(_HALF_MIN))) - 10).clamp_min(_HALF_MIN)
-    steps = (scales.double() / step).round()
-    steps = torch.where((scales != 0) & (steps == 0), scales.double().sign(), steps)
-    return (steps * step).to(torch.float32)

@@ -27,6 +27,7 @@ from bitnet.perplexity import PerplexityResult, perplexity
 from bitnet.phase_controller import calibrate, load
 from bitnet.phase_state import Calibration, Run
 from bitnet.recovery_data import selection_samples, training_samples
+from bitnet.scales import SCALE_BITS
 from bitnet.text import heldout_text
 
 MODEL = "tiny"
@@ -42,7 +43,11 @@ def measure(arm: Arm, quick: bool) -> dict[str, Any]:
         run = load(MODEL, Path(folder) / "out", config)
         calibration = calibrate(run, _quiet)
         report = None
-        subject = _control(run) if arm.control else compress(run, calibration, Path(folder), _quiet).trainable()
+        subject = (
+            _control(run)
+            if arm.control
+            else compress(run, calibration, Path(folder), _quiet).trainable(run.loaded.model)
+        )
         if run.config.fine_tune_steps:
             report = _train(run, calibration, subject)
         final = subject.model if arm.control else subject.packed().model
@@ -69,8 +74,9 @@ def halves() -> dict[str, str]:
 def bits_per_weight(packed: CompressedModel) -> float:
     """Codes as stored and their scales, over the quantized weights."""
     layers = [layer for layer in packed.layers.values() if isinstance(layer, TernaryLinear)]
-    stored = sum(layer.packed.nbytes + layer.scale.nbytes for layer in layers)
-    return 8 * stored / sum(layer.in_features * layer.out_features for layer in layers)
+    scale_bits = SCALE_BITS[packed.config.scale_dtype]
+    stored = sum(8 * layer.packed.nbytes + scale_bits * layer.scale.numel() for layer in layers)
+    return stored / sum(layer.in_features * layer.out_features for layer in layers)
 
 
 def baseline() -> dict[str, float]:

@@ -15,6 +15,7 @@ from bitnet.kernels.backends import native
 from bitnet.packed_manifest import PackedManifest
 from bitnet.packing import bytes_per_row
 from bitnet.runtime.description import UnsupportedError
+from bitnet.scales import decode_scales
 from bitnet.tables import TableDtype
 
 
@@ -97,9 +98,9 @@ class PackedLayers:
         rows, width = shape
         shape_packed = (record.planes, rows, bytes_per_row(width, record.codec))
         packed = self._file.take(f"{name}.packed", torch.uint8, shape_packed)
-        scale = self._file.take(f"{name}.scale", getattr(torch, self._settings.scale_dtype), record.scale_shape)
+        scale = decode_scales(self._file.take, name, self._settings.scale_dtype, record.scale_shape)
         check_finite(self._file.path, f"{name}.scale", scale)
-        planes = [PackedPlane(p, record.codec, s) for p, s in zip(packed, scale.float(), strict=True)]
+        planes = [PackedPlane(p, record.codec, s) for p, s in zip(packed, scale, strict=True)]
         group_size = self._settings.group_size if self._settings.granularity == "group" else None
         bias = self._file.take(f"{name}.bias", torch.float32, (rows,)) if f"{name}.bias" in self._file else None
         try:

@@ -12,6 +12,7 @@ from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.errors import BitnetError
 from bitnet.packing import CODECS
 from bitnet.quantizer import quantize_activation, quantize_weight
+from bitnet.scales import memory_dtype
 from bitnet.ternary import TernarySum
 
 GRANULARITIES = ["tensor", "channel", "group"]
@@ -178,7 +179,7 @@ def test_a_packed_layer_passes_gradients_to_its_input() -> None:
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("scale_dtype", ["float16", "float32"])
+@pytest.mark.parametrize("scale_dtype", ["float16", "float32", "uint8"])
 def test_a_layer_on_a_grid_trains_its_scales(granularity: str, scale_dtype: str) -> None:
     planes = bit_linear(granularity=granularity, planes=2, scale_dtype=scale_dtype).ternary()
     options = {"granularity": granularity, "group_size": planes.group_size or 128, "scale_dtype": scale_dtype}
@@ -194,8 +195,8 @@ def test_a_layer_on_a_grid_trains_its_scales(granularity: str, scale_dtype: str)
     torch.testing.assert_close(layer.scale.grad, scale.grad)
     packed = TernaryLinear.from_ternary(ternary, codec="base3", activation_bits=None, scale_dtype=scale_dtype)
     assert torch.equal(packed(x), layer(x))
-    assert packed.scale.dtype == getattr(torch, scale_dtype)
-    assert packed.half().scale.dtype == getattr(torch, scale_dtype)
+    assert packed.scale.dtype == memory_dtype(scale_dtype)
+    assert packed.half().scale.dtype == memory_dtype(scale_dtype)
 
 
 def test_several_planes_of_a_rule_leave_less_error_each() -> None:

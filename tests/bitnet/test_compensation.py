@@ -68,10 +68,11 @@ def test_columns_are_taken_by_descending_second_moment_group_by_group():
         assert (diagonal[:-1] >= diagonal[1:]).all()
 
 
-def test_stored_scales_are_float16_unless_float32_is_asked_for():
-    half, full = made(2, 16)[1], made(2, 16, half=False)[1]
-    assert torch.equal(half.rounded("float16").scale, half.scale)
-    assert not torch.equal(full.rounded("float16").scale, full.scale)
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_scales_are_rounded_as_they_are_stored(dtype):
+    stored, full = made(2, 16, scale_dtype=dtype)[1], made(2, 16, scale_dtype="float32")[1]
+    assert torch.equal(stored.rounded(dtype).scale, stored.scale)
+    assert not torch.equal(full.rounded(dtype).scale, full.scale)
 
 
 def test_the_same_input_gives_the_same_bits():

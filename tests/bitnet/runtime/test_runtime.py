@@ -31,7 +31,7 @@ MODELS = {
             mlp_bias=True,
             rope_parameters={**LLAMA3, "original_max_position_embeddings": 32},
         ),
-        {"granularity": "group", "group_size": 16, "embedding_dtype": "float32"},
+        {"granularity": "group", "group_size": 16, "embedding_dtype": "float32", "scale_dtype": "float32"},
     ),
     "linear positions, wide heads": (
         LlamaConfig(
@@ -50,7 +50,7 @@ MODELS = {
     ),
     "three planes of groups": (
         LlamaConfig(**LLAMA_LIKE, tie_word_embeddings=True),
-        {"planes": 3, "granularity": "group", "group_size": 16, "codec": "base3", "scale_dtype": "float32"},
+        {"planes": 3, "granularity": "group", "group_size": 16, "codec": "base3", "scale_dtype": "uint8"},
     ),
     "qwen2": (Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False), {"embedding_dtype": "int8"}),
 }
