@@ -16,8 +16,9 @@ from bitnet.bitlinear import ActivationBits, BitLinear, TernaryLinear
 from bitnet.config import Phase4Config, Rule
 from bitnet.errors import BitnetError
 from bitnet.grid import within_cells
+from bitnet.layer_store import TernaryLayer
 from bitnet.tables import decode_table, encode_table, to_float16
-from bitnet.ternary import TernarySum, TernaryWeight
+from bitnet.ternary import TernaryWeight
 
 __all__ = ["SUPPORTED", "CompressedModel", "LayerDecision", "latent_weight", "layer_plan", "replace_modules"]
 
@@ -68,22 +69,21 @@ class CompressedModel:
 
     @classmethod
     def from_planes(
-        cls, model: PreTrainedModel, config: Phase4Config, weights: Mapping[str, TernarySum]
+        cls, model: PreTrainedModel, config: Phase4Config, found: Mapping[str, TernaryLayer]
     ) -> "CompressedModel":
         """The packed form of a full-precision model, which stays untouched, with ternary weights found elsewhere.
 
         Args:
             config: resolved for this model.
-            weights: planes of the layers that `layer_plan` quantizes; one that is missing is kept in half precision.
+            found: the layers that `layer_plan` quantizes; one that is missing is kept in half precision.
         """
         plan = layer_plan(model)
-        plan = keeping(plan, {decision.name for decision in _quantized(plan)} - weights.keys())
+        plan = keeping(plan, {decision.name for decision in _quantized(plan)} - found.keys())
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for decision in _quantized(plan):
             bias = model.get_submodule(decision.name).bias
-            ternary = weights[decision.name]
             layers[decision.name] = TernaryLinear.from_ternary(
-                ternary, bias, config.codec, config.activation_bits, config.scale_dtype
+                found[decision.name].weight, bias, config.codec, config.activation_bits, config.scale_dtype
             )
         made = cls(replace_modules(model, layers), plan, config, layers)
         made._round_tables(made.model)

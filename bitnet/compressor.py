@@ -59,7 +59,7 @@ def compress(
     tokens = calibration.compensation.tokens
     store = LayerStore(work / "layers", _run_key(run, tokens, settings))
     layers = ternarize(model, tokens, settings, store, lambda done, total, *_: progress(done, total))
-    packed = CompressedModel.from_planes(model, config, {name: layer.weight for name, layer in layers.items()})
+    packed = CompressedModel.from_planes(model, config, layers)
     return Compression(packed, layers)
 
 

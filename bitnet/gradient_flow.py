@@ -1,12 +1,17 @@
 """Does a gradient reach every quantized layer? Measured by one backward pass through the model that is asked about."""
 
-from collections.abc import Mapping
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+
+from bitnet.architectures import BLOCKS
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ def gradient_flow(
     off from the loss, when its weight or gradient holds NaN or infinity, when its gradient is all zero, or when its
     weight is all zero (its gradient may then be fine, but the layer passes no signal on). Gradients that `model`
     held before are dropped; dropout is off.
+
+    Gradients are looked at one after another as they arrive, and of supported architectures each decoder block runs
+    again for its own backward pass, so that little more memory is needed than the model itself takes.
     """
     broken = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
     if broken:
@@ -59,14 +67,48 @@ def gradient_flow(
     model.eval()
     model.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _judging(model, weights) as judged, _blockwise(model):
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
             if loss.requires_grad:
                 loss.backward()
-        return GradientFlow(tuple(_judge(name, weight) for name, weight in weights.items()))
+        return GradientFlow(tuple(judged.get(name) or _judge(name, weight) for name, weight in weights.items()))
     finally:
         model.zero_grad(set_to_none=True)
         model.train(training)
+
+
+@contextlib.contextmanager
+def _judging(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[str, LayerGradient]]:
+    """Within the block every gradient is dropped as soon as it has been judged; gives the judgements by layer."""
+    judged: dict[str, LayerGradient] = {}
+    names = {id(weight): name for name, weight in weights.items()}
+
+    def look(weight: Tensor) -> None:
+        if id(weight) in names:
+            judged[names[id(weight)]] = _judge(names[id(weight)], weight)
+        weight.grad = None
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles = [parameter.register_post_accumulate_grad_hook(look) for parameter in trained]
+    try:
+        yield judged
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _blockwise(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block the decoder blocks keep nothing for the backward pass but their input (Chen et al. 2016)."""
+    prefix = BLOCKS.get(str(model.config.model_type))
+    blocks = [] if prefix is None else list(model.get_submodule(prefix).children())
+    for block in blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the class's own is below it
 
 
 def _unmeasured(name: str, broken: bool) -> LayerGradient:

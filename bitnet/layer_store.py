@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,11 +18,34 @@ from bitnet.ternary import TernarySum
 
 @dataclass(frozen=True)
 class TernaryLayer:
-    """A layer's planes, the mean squared error of each output over the calibration tokens, and the relative one."""
+    """A layer's planes, the mean squared error of each output over the calibration tokens, and the relative one.
 
-    weight: TernarySum
+    A model's layers are held together, so their codes are packed, in 2 bits.
+    """
+
+    packed: UInt8[Tensor, "planes out bytes"]
+    scale: Float32[Tensor, "planes out groups"]
+    width: int
+    group_size: int | None
     output_error: Float32[Tensor, "out"]
     relative_error: float
+
+    @classmethod
+    def of(cls, weight: TernarySum, output_error: Float32[Tensor, "out"], relative_error: float) -> "TernaryLayer":
+        """The layer of these planes."""
+        packed, width = pack_planes(weight.codes, "2bit"), weight.codes.shape[2]
+        return cls(packed, weight.scale, width, weight.group_size, output_error, relative_error)
+
+    @property
+    def weight(self) -> TernarySum:
+        """The planes, unpacked anew at every access."""
+        return TernarySum(unpack_planes(self.packed, "2bit", self.width), self.scale, self.group_size)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(planes, out, in)."""
+        planes, rows, _ = self.packed.shape
+        return planes, rows, self.width
 
 
 class LayerStore:
@@ -45,23 +68,17 @@ class LayerStore:
                 packed, scale, error = (stored.get_tensor(key) for key in ("packed", "scale", "output_error"))
         except (OSError, SafetensorError):
             return None  # not there, or of an interrupted write elsewhere: it is made again
-        codes = unpack_planes(packed, "2bit", about["width"])
-        return TernaryLayer(TernarySum(codes, scale, about["group_size"]), error, about["relative_error"])
+        return TernaryLayer(packed, scale, about["width"], about["group_size"], error, about["relative_error"])
 
     def put(self, name: str, layer: TernaryLayer) -> None:
         """Keep the layer that `get` was asked for last."""
-        weight = layer.weight
         about = {
             "name": name,
-            "width": weight.codes.shape[2],
-            "group_size": weight.group_size,
+            "width": layer.width,
+            "group_size": layer.group_size,
             "relative_error": layer.relative_error,
         }
-        tensors = {
-            "packed": pack_planes(weight.codes, "2bit"),
-            "scale": weight.scale,
-            "output_error": layer.output_error,
-        }
+        tensors = {"packed": layer.packed, "scale": layer.scale, "output_error": layer.output_error}
         with atomic_file(self._path) as path:
             save_file(
                 {key: tensor.to(torch.device("cpu")).contiguous() for key, tensor in tensors.items()},

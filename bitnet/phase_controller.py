@@ -39,6 +39,8 @@ from bitnet.verify import weights_digest
 
 #: Fewer evaluation tokens than this decide no gate.
 MINIMUM_EVALUATION_TOKENS = 128
+#: Bytes of logits that an evaluation batch may have; one window may have more.
+LOGITS = 2**26
 
 
 def run_phase4(
@@ -75,9 +77,12 @@ def run_phase4(
         with stages.stage("recover") as advance:
             recovery = recover_if_triggered(run, made, calibration, before, after, advance, work)
             if config.max_minutes is not None:
-                first = Attempt("as configured", run, made, after, recovery)
-                after, recovery = follow_chain(first, calibration, before, started, advance, work)
-        del made  # as large as the model itself
+                after, recovery = follow_chain(
+                    Attempt("as configured", run, made, after, recovery), calibration, before, started, advance, work
+                )
+        # Nothing after this needs the full-precision weights, or what compensation has found.
+        del made
+        run.loaded.model.to("meta")
         with stages.stage("hand over") as advance:
             result = deliver(run, calibration, before, after, recovery, temporary, stages, advance)
     shutil.rmtree(work, ignore_errors=True)
@@ -131,12 +136,13 @@ def load(source: str, out: Path, config: Phase4Config) -> Run:
 
 def evaluate(run: Run, model: PreTrainedModel, progress: Advance | None = None) -> PerplexityResult:
     """Stages 2 and 5: perplexity and next-token accuracy on the evaluation text."""
+    window = 4 * run.config.context_length * int(model.config.vocab_size)  # bytes of its logits
     return perplexity(
         model,
         run.loaded.tokenizer,
         [run.evaluation_text.content],
         run.config.context_length,
-        run.config.batch_size,
+        max(1, min(run.config.batch_size, LOGITS // window)),
         run.config.evaluation_tokens,
         progress,
     )

@@ -79,8 +79,8 @@ def costs(
     """The cost of every layer as it is."""
     found = {}
     for name, layer in layers.items():
-        planes, rows, width = layer.weight.codes.shape
-        scale_bits = layer.weight.scale[0].numel() * SCALE_BITS[scale_dtype]
+        planes, rows, width = layer.shape
+        scale_bits = layer.scale[0].numel() * SCALE_BITS[scale_dtype]
         bits = 8 * rows * bytes_per_row(width, codec) + scale_bits
         loss = 0.5 * float(gradients[name].double() @ layer.output_error.double())
         found[name] = Cost(planes, loss, bits)

@@ -129,7 +129,7 @@ class _Probe(nn.Module):
             raise BitnetError(f"Layer '{self._name}' cannot be compensated: {error}") from error
         made: Compensated = compensate(weight, statistics, settings.planes[self._name], settings.scale_dtype)
         ternary = TernarySum(made.codes, made.scale, settings.group_size)
-        return TernaryLayer(ternary, made.output_error, made.relative_error)
+        return TernaryLayer.of(ternary, made.output_error, made.relative_error)
 
 
 class _Shared:

@@ -4,6 +4,7 @@ import torch
 from bitnet.artifacts import load_packed, save_fp16, save_packed
 from bitnet.compressed_model import CompressedModel, is_kept
 from bitnet.config import Phase4Config
+from bitnet.layer_store import TernaryLayer
 from bitnet.packed_manifest import TENSORS
 from bitnet.sizes import Sizes, folder_bytes, sizes, tensor_bytes
 from tests.bitnet.small_models import packed_model, small_model, small_tokenizer
@@ -50,7 +51,8 @@ def test_a_folder_is_counted_with_everything_below_it(tmp_path):
 def test_a_layer_that_is_kept_counts_with_its_sixteen_bits(tmp_path):
     model = small_model("gpt2")
     config = Phase4Config().resolved(1000)
-    ternary = {name: layer.ternary() for name, layer in CompressedModel.from_model(model, config).layers.items()}
+    layers = CompressedModel.from_model(model, config).layers
+    ternary = {name: TernaryLayer.of(layer.ternary(), torch.zeros(1), 0.0) for name, layer in layers.items()}
     whole, name = CompressedModel.from_planes(model, config, ternary), "transformer.h.0.mlp.c_fc"  # [128, 32]
     made = CompressedModel.from_planes(model, config, {key: value for key, value in ternary.items() if key != name})
     for part, compressed in (("whole", whole), ("made", made)):

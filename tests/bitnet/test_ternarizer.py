@@ -20,7 +20,7 @@ def settings(model, planes=1, group_size=None, bits=8):
 
 def packed(model, layers, **config):
     resolved = Phase4Config(compensation="sequential", embedding_dtype="float32", **config).resolved(1000)
-    return CompressedModel.from_planes(model, resolved, {name: layer.weight for name, layer in layers.items()})
+    return CompressedModel.from_planes(model, resolved, layers)
 
 
 @torch.no_grad()
