@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bitnet.ablation.arms import Arm, arms
+from bitnet.ablation.copying import copy_accuracy
 from bitnet.ablation.report import draw, table
 from bitnet.bitlinear import TernaryLinear
 from bitnet.checkpoint import read_json, write_json
@@ -51,12 +52,13 @@ def measure(arm: Arm, quick: bool) -> dict[str, Any]:
         if run.config.fine_tune_steps:
             report = _train(run, calibration, subject)
         final = subject.model if arm.control else subject.packed().model
-        figures = _evaluate(run, final)
+        figures, copied = _evaluate(run, final), copy_accuracy(final, run.loaded.tokenizer)
     return {
         **arm._asdict(),
         "bits_per_weight": None if arm.control else bits_per_weight(subject.packed()),
         "perplexity": {name: found.token_perplexity for name, found in figures.items()},
         "accuracy": {name: found.next_token_accuracy for name, found in figures.items()},
+        "copying": copied,
         "steps": 0 if report is None else report.steps,
         "tokens": 0 if report is None else report.tokens,
         "codes_flipped": None if report is None or arm.control else report.codes_flipped,
@@ -80,10 +82,11 @@ def bits_per_weight(packed: CompressedModel) -> float:
 
 
 def baseline() -> dict[str, float]:
-    """Perplexity of the full-precision model."""
+    """Perplexity of the full-precision model, and its accuracy in the copy task."""
     with tempfile.TemporaryDirectory() as folder:
         run = load(MODEL, Path(folder) / "out", Phase4Config())
-    return {name: found.token_perplexity for name, found in _evaluate(run, run.loaded.model).items()}
+    figures = {name: found.token_perplexity for name, found in _evaluate(run, run.loaded.model).items()}
+    return {**figures, "copying": copy_accuracy(run.loaded.model, run.loaded.tokenizer)}
 
 
 def _evaluate(run: Run, model: PreTrainedModel) -> dict[str, PerplexityResult]:

@@ -21,7 +21,7 @@ LEARNING_RATES = (1e-5, 1e-4, 1e-3, 3e-3, 6e-3)
 
 def arms() -> tuple[Arm, ...]:
     """All arms, the quick ones first."""
-    return (*_rules(), *_compensation(), *_optimizers(), *_losses(), *_rates(), *_modes(), *_controls())
+    return (*_rules(), *_compensation(), *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
 
 
 def _rules() -> Iterator[Arm]:
@@ -74,7 +74,15 @@ def _modes() -> Iterator[Arm]:
         settings = {"fine_tune_mode": mode, "fine_tune_optimizer": "adamw", "fine_tune_lr": 1e-3}
         yield Arm("what is trained", mode, settings)
     yield Arm("what is trained", "quantized step by step", {"gradual_quantization": 0.5})
-    yield Arm("what is trained", "after compensation", {"compensation": "sequential"})
+    for rate in (1e-3, 3e-3):
+        settings = {"compensation": "sequential", "fine_tune_lr": rate}
+        yield Arm("what is trained", f"after compensation, {rate:g}", settings)
+
+
+def _seeds() -> Iterator[Arm]:
+    """The defaults, started from other random numbers: what is nearer together than these is no difference."""
+    for seed in (0, 1, 2):
+        yield Arm("seed", f"seed {seed}", {"seed": seed})
 
 
 def _controls() -> Iterator[Arm]:
