@@ -89,7 +89,7 @@ def _judging(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[s
         weight.grad = None
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles = [parameter.register_post_accumulate_grad_hook(look) for parameter in trained]
+    handles = [parameter.register_post_accumulate_grad_hook(look) for parameter in trained]  # type: ignore[no-untyped-call]
     try:
         yield judged
     finally:
