@@ -20,6 +20,8 @@ _REFITS = 3
 _REACHES = {1: (0.5,), 2: (0.7, 0.9), 3: (0.85, 1.0)}
 #: A plane's scale over the next one's. An even grid has 3; less crowds values in the middle, where most weights are.
 _RATIO = 1.75
+#: Columns below which a search for the nearest value is faster than counting.
+_FEW = 16
 
 
 class Grid(NamedTuple):
@@ -31,7 +33,13 @@ class Grid(NamedTuple):
 
     def nearest(self, weight: Float32[Tensor, "rows n"]) -> Int64[Tensor, "rows n"]:
         """Index of the value nearest to each weight; of two equally near the smaller one."""
-        return torch.searchsorted(self.bounds, weight.contiguous())
+        if weight.shape[1] < _FEW:
+            return torch.searchsorted(self.bounds, weight.contiguous())
+        # The same by counting the bounds that lie below, which vectors of the processor do several times as fast.
+        below = torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device)
+        for bound in self.bounds.unbind(1):
+            below += weight > bound.unsqueeze(1)
+        return below.long()
 
     def codes(self, index: Int64[Tensor, "rows n"], planes: int) -> Int8[Tensor, "planes rows n"]:
         """The codes of the values of that index."""
