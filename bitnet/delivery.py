@@ -11,6 +11,7 @@ from bitnet.dual_output import compare, windows
 from bitnet.errors import BitnetError
 from bitnet.gradient_flow import GradientFlow, gradient_flow
 from bitnet.handoff_phase5 import phase5_manifest, save_phase5
+from bitnet.memory import give_back
 from bitnet.outcome import Outcome
 from bitnet.perplexity import PerplexityResult, encode
 from bitnet.phase_state import Calibration, Recovery, Run
@@ -76,8 +77,12 @@ def _write_artefacts(run: Run, packed: CompressedModel, directory: Path) -> None
 
 def _artefact_gradients(packed: Path, tokens: Int64[Tensor, "batch length"]) -> GradientFlow:
     """Gradient flow through the stored artefact, reloaded in trainable form."""
+    give_back()
     trainable = load_trainable(packed)
-    return gradient_flow(trainable.model, {name: layer.weight for name, layer in trainable.layers.items()}, tokens)
+    flow = gradient_flow(trainable.model, {name: layer.weight for name, layer in trainable.layers.items()}, tokens)
+    del trainable
+    give_back()
+    return flow
 
 
 def _verification(directory: Path) -> VerificationRow:

@@ -17,6 +17,7 @@ from pathlib import Path
 from bitnet.compressed_model import CompressedModel
 from bitnet.compressor import Compression, compress
 from bitnet.deadline import Deadline
+from bitnet.memory import give_back
 from bitnet.perplexity import PerplexityResult
 from bitnet.phase_state import Calibration, Recovery, Run
 from bitnet.progress import Advance
@@ -155,6 +156,7 @@ class Chain:
 
     def _again(self, step: str, name: str, latest: Attempt, planes: Mapping[str, int], progress: Advance) -> Attempt:
         self._take(step, name)
+        give_back()
         made = compress(latest.run, self._calibration, self._work, progress, planes)
         after = self._evaluate(made.packed)
         return Attempt(name, latest.run, made, after, self._recover(latest.run, made, after))

@@ -1,17 +1,15 @@
 """Does a gradient reach every quantized layer? Measured by one backward pass through the model that is asked about."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from bitnet.architectures import BLOCKS
+from bitnet.memory import blockwise
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def gradient_flow(
     model.eval()
     model.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad(), _judging(model, weights) as judged, _blockwise(model):
+        with torch.enable_grad(), _judging(model, weights) as judged, blockwise(model):
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
             if loss.requires_grad:
                 loss.backward()
@@ -95,20 +93,6 @@ def _judging(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[s
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextlib.contextmanager
-def _blockwise(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block the decoder blocks keep nothing for the backward pass but their input (Chen et al. 2016)."""
-    prefix = BLOCKS.get(str(model.config.model_type))
-    blocks = [] if prefix is None else list(model.get_submodule(prefix).children())
-    for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward  # the class's own is below it
 
 
 def _unmeasured(name: str, broken: bool) -> LayerGradient:

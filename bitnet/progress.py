@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bitnet.memory import give_back
 from bitnet.progress_file import ProgressFile
 from bitnet.result import StageRow
 
@@ -72,6 +73,7 @@ class Stages:
             self._tell(name, (done, total))
 
         yield advance
+        give_back()
         self._progress.update(task, completed=1, total=1)
         self._done, self._running = list(self.rows), None
 

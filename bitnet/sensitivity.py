@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from bitnet.config import Codec, ScaleDtype
 from bitnet.grid import MAX_PLANES
 from bitnet.layer_store import TernaryLayer
+from bitnet.memory import blockwise
 from bitnet.packing import bytes_per_row
 from bitnet.scales import SCALE_BITS
 
@@ -58,7 +59,7 @@ def output_gradients(
     before = [parameter.requires_grad for parameter in model.parameters()]
     try:
         model.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.enable_grad(), blockwise(model):
             for sample in torch.split(samples, 1):
                 logits = model(input_ids=sample, use_cache=False).logits[0, :-1].float()
                 cross_entropy(logits, sample[0, 1:], reduction="sum").backward()  # type: ignore[no-untyped-call]

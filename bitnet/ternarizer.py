@@ -24,6 +24,7 @@ from bitnet.compressed_model import matrix
 from bitnet.config import ScaleDtype
 from bitnet.errors import BitnetError
 from bitnet.layer_store import LayerStore, TernaryLayer
+from bitnet.memory import give_back
 from bitnet.quantizer import quantize_activation
 from bitnet.ternary import TernarySum
 
@@ -85,6 +86,7 @@ def ternarize(
             # deepcopy asks its memo first: the copy of a block has probes for its layers, and shares nothing else.
             output = copy.deepcopy(block, dict(probes))(*args, **kwargs)
             args = (output[0] if isinstance(output, tuple) else output, *args[1:])
+            give_back()
     finally:
         model.train(training)
     return {name: found[name] for name in settings.planes}
