@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int8, UInt8
 from torch import Tensor
 
 from bitnet.config import ScaleDtype
@@ -99,7 +99,13 @@ def decode_scales(
     if dtype != "uint8":
         return take(f"{name}.scale", memory_dtype(dtype), shape).float()
     counts = take(f"{name}.scale", torch.uint8, shape)
-    exponent = take(f"{name}.scale_exponent", torch.int8, (shape[1],))
+    return from_counts(counts, take(f"{name}.scale_exponent", torch.int8, (shape[1],)))
+
+
+def from_counts(
+    counts: UInt8[Tensor, "planes rows groups"], exponent: Int8[Tensor, "rows"]
+) -> Float32[Tensor, "planes rows groups"]:
+    """The scales that bytes stand for, in units of a power of two for each row."""
     return counts.float() * torch.exp2(exponent.float())[:, None]
 
 

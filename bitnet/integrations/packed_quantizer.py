@@ -17,6 +17,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bitnet.config import Codec, Granularity, ScaleDtype
 from bitnet.packed_settings import METHOD
+from bitnet.scales import from_counts, memory_dtype
 from bitnet.tables import TableDtype, decode_table
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
                 model.set_submodule(decision.name, self._layer(decision, model))
         coded = self.quantization_config.embedding_dtype == "int8"
         self._tables = [decision.name for decision in plan if coded and decision.kind in TABLE_KINDS]
+        in_bytes = self.quantization_config.scale_dtype == "uint8"
+        self._counted = [decision.name for decision in plan if in_bytes and decision.quantized]
 
     def _layer(self, decision: "LayerDecision", model: "PreTrainedModel") -> "nn.Module":
         from bitnet.bitlinear import TernaryLinear
@@ -114,11 +117,18 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
         return model.requires_grad_(False)
 
     def get_weight_conversions(self) -> list[WeightConverter]:
-        """How int8 tables become the float32 ones of the model."""
-        return [
+        """How int8 tables become the float32 ones of the model, and bytes the scales of its layers."""
+        tables = [
             WeightConverter([f"{name}.codes", f"{name}.scale"], f"{name}.weight", operations=[_DecodeTable(self)])
             for name in self._tables
         ]
+        scales = [
+            WeightConverter(
+                [f"{name}.scale$", f"{name}.scale_exponent$"], f"{name}.scale", operations=[_DecodeScales(self)]
+            )
+            for name in self._counted
+        ]
+        return tables + scales
 
 
 class _DecodeTable(ConversionOps):  # type: ignore[misc]
@@ -132,6 +142,20 @@ class _DecodeTable(ConversionOps):  # type: ignore[misc]
         found = {name.rpartition(".")[2]: _only(parts) for name, parts in input_dict.items()}
         (name,) = {name.rpartition(".")[0] for name in input_dict}
         return {f"{name}.weight": decode_table(found)}
+
+
+class _DecodeScales(ConversionOps):  # type: ignore[misc]
+    """Scales of a layer from bytes and the exponents of its rows."""
+
+    def __init__(self, hf_quantizer: PackedQuantizer) -> None:
+        self.hf_quantizer = hf_quantizer
+
+    def convert(self, input_dict: dict[str, Any], **_: Any) -> dict[str, Tensor]:
+        """The scales, under the name of the buffer."""
+        found = {name.rstrip("$").rpartition(".")[2]: _only(parts) for name, parts in input_dict.items()}
+        (name,) = {name.rpartition(".")[0] for name in input_dict}
+        scales = from_counts(found["scale"], found["scale_exponent"])
+        return {f"{name}.scale": scales.to(memory_dtype("uint8"))}
 
 
 def _only(parts: list[Tensor] | Tensor) -> Tensor:

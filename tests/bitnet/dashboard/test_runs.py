@@ -126,7 +126,7 @@ def test_layers_that_compensation_keeps_are_seen_while_it_runs(tmp_path):
     weight = TernarySum(torch.ones(1, 2, 4, dtype=torch.int8), torch.ones(1, 2, 1))
     for name, error in (("first", 0.25), ("second", 0.5)):
         store.get(name, 1)
-        store.put(name, TernaryLayer(weight, torch.zeros(2), error))
+        store.put(name, TernaryLayer.of(weight, torch.zeros(2), error))
     (folder / "half-written.safetensors").write_bytes(b"no tensors")
     assert {(layer.name, layer.relative_error) for layer in kept_layers(out)} == {("first", 0.25), ("second", 0.5)}
     assert read_layer_note("{}") is None

@@ -14,6 +14,7 @@ from bitnet.bitlinear import TernaryLinear
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
+from bitnet.layer_store import TernaryLayer
 from bitnet.packed_settings import METHOD
 from tests.bitnet.small_models import packed_model, small_model, small_tokenizer
 
@@ -32,7 +33,8 @@ def mixed_model():
     one, two = packed_model("llama"), packed_model("llama", planes=2)
     planes = {name: layer.ternary() for name, layer in one.layers.items() if name != KEPT}
     planes["model.layers.0.self_attn.o_proj"] = two.layers["model.layers.0.self_attn.o_proj"].ternary()
-    return CompressedModel.from_planes(small_model("llama"), Phase4Config().resolved(1000), planes)
+    found = {name: TernaryLayer.of(each, torch.zeros(each.codes.shape[1]), 0.0) for name, each in planes.items()}
+    return CompressedModel.from_planes(small_model("llama"), Phase4Config().resolved(1000), found)
 
 
 MODELS = {
@@ -43,6 +45,9 @@ MODELS = {
     "conv1d": lambda: packed_model("gpt2", codec="int8", embedding_dtype="int8"),
     "float32": lambda: packed_model(
         "opt", granularity="tensor", rule="absmean", scale_dtype="float32", activation_bits=None
+    ),
+    "scales in bytes": lambda: packed_model(
+        "llama", planes=3, granularity="group", group_size=16, scale_dtype="uint8", embedding_dtype="int8"
     ),
     "mixed": mixed_model,
 }
