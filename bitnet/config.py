@@ -46,7 +46,8 @@ SIZE_TABLE: Mapping[SizeClass, SizeSettings] = MappingProxyType(
 
 #: Settings of recovery by size class, as the ablation supports them; see the report of `nox -s ablation`. In it AdamW
 #: does better than Muon and Grokfast worse than none; above 50 million parameters Muon's Newton-Schulz steps would also
-#: cost more than everything else in a step.
+#: cost more than everything else in a step. There distillation alone wins most from text of another kind than the model's
+#: own: on SmolLM2-135M at 5 bits, eight steps of 512 tokens take 1.5 % off perplexity, and 0.9 % by cross-entropy.
 RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
     {
         "tiny": MappingProxyType(
@@ -66,10 +67,11 @@ RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
             MappingProxyType(
                 {
                     "fine_tune_optimizer": "adamw",
-                    "fine_tune_lr": 3e-4,
+                    "fine_tune_lr": 1e-4,
                     "fine_tune_tokens": 256,
                     "fine_tune_decay": 0.5,
                     "fine_tune_dtype": "auto",
+                    "distillation": 1.0,
                     "grokfast_lambda": 0.0,
                 }
             ),
