@@ -46,8 +46,9 @@ SIZE_TABLE: Mapping[SizeClass, SizeSettings] = MappingProxyType(
 
 #: Settings of recovery by size class, as the ablation supports them; see the report of `nox -s ablation`. In it AdamW
 #: does better than Muon and Grokfast worse than none; above 50 million parameters Muon's Newton-Schulz steps would also
-#: cost more than everything else in a step. There distillation alone wins most from text of another kind than the model's
-#: own: on SmolLM2-135M at 5 bits, eight steps of 512 tokens take 1.5 % off perplexity, and 0.9 % by cross-entropy.
+#: cost more than everything else in a step. There distillation alone wins most from text of another kind than the
+#: model's own: on SmolLM2-135M at 5 bits, eight steps of 512 tokens take 1.5 % off perplexity, and 0.9 % by
+#: cross-entropy.
 RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
     {
         "tiny": MappingProxyType(
