@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, GPTBigCodeConfig
 from bitnet import delivery, phase_controller
 from bitnet.artifacts import load_packed
 from bitnet.checkpoint import digest_file
+from bitnet.compressor import compress
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
 from bitnet.packed_manifest import TENSORS
@@ -79,9 +80,17 @@ def test_the_artefacts_are_the_recovered_model(finished):
     assert torch.allclose(logits(plain), logits(compressed), atol=0.05)
 
 
-def test_the_full_precision_model_stays_as_it_was(finished, model_folder):
-    model = finished.outcome.run.loaded.model
-    assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(model_folder)))
+def test_the_full_precision_model_stays_as_it_was_until_nothing_needs_it(finished, model_folder, texts, tmp_path):
+    settings = {**SETTINGS, **texts, "fine_tune_trigger": 0.0}
+    begun = phase_controller.load(str(model_folder), tmp_path / "out", Phase4Config(**settings))
+    calibration = phase_controller.calibrate(begun, lambda *_: None)
+    made = compress(begun, calibration, tmp_path, lambda *_: None)
+    before = phase_controller.evaluate(begun, begun.loaded.model)
+    after = phase_controller.evaluate(begun, made.packed.model)
+    phase_controller.recover_if_triggered(begun, made, calibration, before, after, lambda *_: None, tmp_path)
+    original = AutoModelForCausalLM.from_pretrained(model_folder)
+    assert torch.equal(logits(begun.loaded.model), logits(original))
+    assert {parameter.device.type for parameter in finished.outcome.run.loaded.model.parameters()} == {"meta"}
 
 
 def test_the_result_records_the_resolved_settings_and_who_set_them(finished):
