@@ -219,9 +219,13 @@ class _Tuner:
                 if self.best.stale(self.config.fine_tune_patience):
                     self.stopped = f"no improvement in {self.config.fine_tune_patience} evaluations"
                     break
-                # The last step too: a later stage may be killed, and recovery is not to be repeated for it.
-                if checkpoints is not None and (checkpoints.due(self.steps) or self.steps == self.planned):
+                if checkpoints is not None and self._worth_saving(checkpoints):
                     checkpoints.save(self._state())
+
+    def _worth_saving(self, checkpoints: Checkpoints) -> bool:
+        """At every interval, and after the end of all but the shortest training: a later stage may be killed too."""
+        ended = self.steps == self.planned and self.planned > checkpoints.every
+        return ended or checkpoints.due(self.steps)
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
