@@ -70,8 +70,8 @@ def test_a_run_that_replaces_a_finished_one_comes_first(tmp_path):
     [
         ("2", None, "failed"),
         ("143", None, "interrupted"),
-        (None, os.getpid(), "starting"),
-        (None, 0, "interrupted"),  # replaced by the number of a process that has ended
+        (None, os.getpid, "starting"),
+        (None, ended_process, "interrupted"),
     ],
 )
 def test_a_job_that_wrote_no_progress(tmp_path, code, process, state):
@@ -79,7 +79,7 @@ def test_a_job_that_wrote_no_progress(tmp_path, code, process, state):
     if code is not None:
         (folder / "exit_code").write_text(f"{code}\n")
     if process is not None:
-        (folder / "process").write_text(f"{process or ended_process()}\n")
+        (folder / "process").write_text(f"{process()}\n")
     assert read_run(tmp_path / "out").state == state
 
 
