@@ -1,5 +1,6 @@
 """Stage 7: write both artefacts, measure what was written, decide the gates and hand over."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxtyping import Int64
@@ -34,11 +35,15 @@ def deliver(
     before: PerplexityResult,
     after: PerplexityResult,
     recovery: Recovery,
+    errors: Mapping[str, float | None],
     directory: Path,
     stages: Stages,
     progress: Advance,
 ) -> Phase4Result:
-    """Write everything into the empty folder `directory` and return what its `result.json` says."""
+    """Write everything into the empty folder `directory` and return what its `result.json` says.
+
+    `errors` are `weight_errors`; the full-precision weights themselves are not needed any more.
+    """
     packed, fp16 = directory / "packed", directory / "fp16"
     _write_artefacts(run, recovery.packed, directory)
     tokens = encode(run.loaded.tokenizer, run.evaluation_text.content)
@@ -53,6 +58,7 @@ def deliver(
         dual=compare(packed, fp16, windows(tokens, run.config.context_length, limit), progress),
         sizes=sizes(run.parameters, packed, fp16),
         verification=_verification(directory),
+        weight_errors=errors,
     )
     result = _save(directory, track(outcome.result(packed, stages.rows), directory))
     registered = register(result, directory)

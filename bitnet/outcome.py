@@ -2,12 +2,14 @@
 
 import datetime
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic_core import to_jsonable_python
+from transformers import PreTrainedModel
 
-from bitnet.compressed_model import TABLE_KINDS, matrix
+from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix
 from bitnet.config import size_class
 from bitnet.dual_output import DualOutput
 from bitnet.gradient_flow import GradientFlow
@@ -37,7 +39,10 @@ from bitnet.sizes import Sizes, tensor_bytes, weight_bytes
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a run measured. `before`, `after` and `recovery` hold the evaluations of stages 2, 5 and 6."""
+    """Everything that a run measured. `before`, `after` and `recovery` hold the evaluations of stages 2, 5 and 6.
+
+    `weight_errors` are those of the function of that name, of the model that is written.
+    """
 
     run: Run
     calibration: Calibration
@@ -48,6 +53,7 @@ class Outcome:
     dual: DualOutput
     sizes: Sizes
     verification: VerificationRow
+    weight_errors: Mapping[str, float | None]
 
     @property
     def final(self) -> PerplexityResult:
@@ -209,16 +215,21 @@ class Outcome:
                 bytes=weight_bytes(stored, layer.name),
                 gradient_norm=gradients[layer.name].norm,
                 gradient_problem=gradients[layer.name].problem,
-                weight_error=self._weight_error(layer.name),
+                weight_error=self.weight_errors[layer.name],
             )
             for layer in read_manifest(packed).layers
         )
 
-    def _weight_error(self, name: str) -> float | None:
-        original = matrix(self.run.loaded.model.get_submodule(name)).detach().float()
-        norm = float(original.square().sum())
-        lost = original - self.recovery.packed.layers[name].ternary().dequantize()
-        return finite(float(lost.square().sum()) / norm) if norm else None
+
+def weight_errors(original: PreTrainedModel, packed: CompressedModel) -> dict[str, float | None]:
+    """|W - Q|^2 / |W|^2 of each quantized layer, by name; None where W is zero."""
+    errors: dict[str, float | None] = {}
+    for name, layer in packed.layers.items():
+        weight = matrix(original.get_submodule(name)).detach().float()
+        norm = float(weight.square().sum())
+        lost = weight - layer.ternary().dequantize()
+        errors[name] = finite(float(lost.square().sum()) / norm) if norm else None
+    return errors
 
 
 def _sizes(sizes: Sizes) -> SizesRow:

@@ -26,6 +26,7 @@ from bitnet.fallbacks import Attempt, Chain
 from bitnet.fine_tuner import mean_loss, recover
 from bitnet.handoff import phase3_manifest
 from bitnet.models import LoadedModel, check_weights, count_parameters, load_model
+from bitnet.outcome import weight_errors
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
 from bitnet.progress import Advance, Stages
@@ -80,11 +81,12 @@ def run_phase4(
                 after, recovery = follow_chain(
                     Attempt("as configured", run, made, after, recovery), calibration, before, started, advance, work
                 )
+        errors = weight_errors(run.loaded.model, recovery.packed)
         # Nothing after this needs the full-precision weights, or what compensation has found.
         del made
         run.loaded.model.to("meta")
         with stages.stage("hand over") as advance:
-            result = deliver(run, calibration, before, after, recovery, temporary, stages, advance)
+            result = deliver(run, calibration, before, after, recovery, errors, temporary, stages, advance)
     shutil.rmtree(work, ignore_errors=True)
     return result
 
