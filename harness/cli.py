@@ -1,4 +1,4 @@
-"""The command line `bitnet-audit`: run, bench, times, gate, diff, report, schema.
+"""The command line `bitnet-audit`: run, bench, times, mutants, gate, diff, report, schema.
 
 Bad input ends with one sentence and exit code 2.
 """
@@ -110,6 +110,34 @@ def times(
 
     for line in speedup_lines(speedups(read_benchmark(file), baseline)):
         typer.echo(line)
+
+
+@app.command()
+def mutants(
+    only: Annotated[str | None, typer.Option(help="Mutants by id, * allowed.")] = None,
+    area: Annotated[str | None, typer.Option(help="Mutants of one area, such as packing.")] = None,
+    sample: Annotated[int | None, typer.Option(help="How many of them, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Seeds that the clean subjects are run with.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="Where matrix.json, .md and .html go.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print data instead of a table.")] = False,
+) -> None:
+    """Show seeded defects to the suites, and print which checks turn RED on which; exit 0 if all of it is sound.
+
+    Sound: every mutant is killed by the criterion that it names, every check kills one, and no check turns RED on a
+    clean subject. With --only, --area or --sample it is a sample, which cannot say that a check is idle.
+
+    \b
+    Examples:
+      bitnet-audit mutants --out reports/mutants
+      bitnet-audit mutants --area packing
+      bitnet-audit mutants --sample 20 --seed 7 --json
+    """
+    from harness.mutants import command  # torch, which no other command needs to be quick
+
+    chosen = command.Choice(only, area, sample, seed, jobs, seeds)
+    raise typer.Exit(0 if command.run(chosen, out, as_json) else 1)
 
 
 @app.command()

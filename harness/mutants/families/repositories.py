@@ -1,0 +1,98 @@
+"""Mutants of what is checked by reading it: source trees, a README, coverage data; each a made-up repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.mutants.mutant import Defect, Entry, Stage, family_of_words
+from harness.mutants.reference.repositories import (
+    BLEMISHES,
+    MISLEADING,
+    SHORTFALLS,
+    measured_repository,
+    readme_repository,
+    source_tree,
+)
+
+STRUCTURE = "test_each_responsibility_has_a_module_of_its_own"
+DRAWER = "test_there_is_no_drawer_for_everything_else"
+LENGTH = "test_no_function_is_longer_than_a_page"
+HINTS = "test_public_functions_are_annotated"
+DOCSTRINGS = "test_everything_public_is_documented"
+EACH_MODULE = "test_every_module_by_itself_meets_the_rules"
+CYCLE = "test_imports_form_no_cycle"
+AUDITOR = "test_the_subject_does_not_know_its_auditor"
+SWALLOWED = "test_no_error_is_swallowed"
+EVERY = (STRUCTURE, DRAWER, LENGTH, HINTS, DOCSTRINGS, EACH_MODULE, CYCLE, AUDITOR, SWALLOWED)
+
+NAMED = "test_what_the_readme_names_exists"
+SHARE = "test_share_of_references_that_hold"
+
+PACKAGES = "test_lines_and_branches_are_covered"
+MODULES = "test_the_modules_that_lacked_tests_are_covered"
+
+SOURCE: Mapping[str, Entry] = {
+    "a room is missing": (STRUCTURE,),
+    "a room is empty": (STRUCTURE,),
+    "a drawer": (DRAWER,),
+    "a function of 61 lines": (LENGTH, EACH_MODULE),
+    "a missing hint": (HINTS, EACH_MODULE),
+    "a module that nobody annotated, among many that are": (EACH_MODULE,),
+    "a missing docstring": (DOCSTRINGS, EACH_MODULE),
+    "a cycle of imports": (CYCLE,),
+    "a cycle through a function": (CYCLE,),
+    "knows its auditor": (AUDITOR,),
+    "a bare except": (SWALLOWED,),
+    "every error passed over": (SWALLOWED,),
+    "every error turned into nothing": (SWALLOWED,),
+    "no source at all": EVERY,
+    "source that does not parse": Defect(EVERY, crashes=True),
+}
+README: Mapping[str, Entry] = {
+    **dict.fromkeys(MISLEADING, (NAMED, SHARE)),
+    "one wrong path among many right ones": (NAMED,),
+}
+COVERAGE: Mapping[str, Entry] = {
+    **dict.fromkeys(SHORTFALLS, (PACKAGES,)),
+    "a line of calibration": (MODULES, PACKAGES),
+    "fine-tuning was never imported": (MODULES,),
+}
+
+
+def _each_by_itself(folder: Path) -> Path:
+    return folder / "repository"
+
+
+FAMILIES = (
+    family_of_words(
+        "code-quality",
+        Stage("test_code_quality.py"),
+        lambda words, folder: source_tree(_each_by_itself(folder), BLEMISHES.get(words, {})),
+        {
+            "": "4.file-structure",
+            LENGTH: "4.function-length",
+            HINTS: "4.type-hints",
+            DOCSTRINGS: "4.docstrings",
+            EACH_MODULE: "5.green.code-quality",
+            CYCLE: "5.green.architecture-quality",
+            AUDITOR: "5.green.architecture-quality",
+            SWALLOWED: "4.fallback-chains",
+        },
+        SOURCE,
+    ),
+    family_of_words(
+        "documentation",
+        Stage("test_documentation.py"),
+        lambda words, folder: readme_repository(_each_by_itself(folder), words),
+        {"": "5.yellow.documentation-paths"},
+        README,
+    ),
+    family_of_words(
+        "coverage",
+        Stage("test_coverage.py"),
+        lambda words, folder: measured_repository(_each_by_itself(folder), SHORTFALLS.get(words, {})),
+        {"": "0.test-coverage", MODULES: "6.critical.unit-tests"},
+        COVERAGE,
+    ),
+)

@@ -1,0 +1,235 @@
+"""What the suites are given in place of the real thing when they are shown to small subjects, by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+import harness.statistics
+from harness.mutants.reference.kernels import Prepared
+from harness.opponents import llama_cpp
+from harness.opponents.decoders import TransformersArm
+from harness.opponents.products import SubjectProduct, in_turn
+from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
+from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, require
+from suites import kernel_races, text_races
+from suites.kernel_races import Task
+from suites.resident_memory import Resident
+from suites.small_models import byte_tokenizer, random_llama
+from suites.spoilt_props import SPOILT, Prop
+
+TEXT_CHARACTERS: Final = 600
+DOCUMENT_CHARACTERS: Final = 200
+ROUNDS: Final = 5
+NEW_TOKENS: Final = 3
+SECONDS: Final = {"subject": 1.0, "llama": 4.0, "int8": 2.0, "limit": 0.5}
+"""How long a product takes on the clock of `small_products`."""
+
+
+def _subject(config: pytest.Config) -> Any:
+    audit: Any = config.pluginmanager.get_plugin("bitnet-audit")
+    return audit.subject
+
+
+# --------------------------------------------------------------------------- less of everything
+
+
+def short_texts(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """Compressed models are measured on little text."""
+    for name in ("EVALUATION_CHARACTERS", "UNSEEN_CHARACTERS", "SHORT_CHARACTERS"):
+        patch.setattr(f"suites.fixtures_artifacts.{name}", TEXT_CHARACTERS)
+    patch.setattr("suites.test_recovery.DOCUMENT_CHARACTERS", DOCUMENT_CHARACTERS)
+
+
+def few_windows(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """A decoder is compared with transformers on little text."""
+    patch.setattr("suites.test_decoder.WINDOWS", 3)
+
+
+def large_models(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """Every model counts as large."""
+    patch.setattr("suites.fixtures_models.LARGE_PARAMETERS", 0)
+
+
+def little_training(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """A warm-up is watched for a few steps."""
+    patch.setattr("suites.test_fine_tuning.TRAINING_STEPS", 8)
+
+
+def one_step(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """For a subject whose perplexity rises whatever it does."""
+    patch.setattr("suites.test_fallbacks.TRAINING_STEPS", 1)
+
+
+def resume_here(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
+    """Training goes on in this process, which takes seconds less; small subjects keep nothing of one in it."""
+
+    def resume(spec: str, packed: Any, samples: Tensor, steps: int, folder: Any) -> dict[str, Tensor]:
+        subject = require(_subject(config), ResumesFineTuning)
+        model = subject.fine_tune_resumably(packed, samples, steps, folder, None)
+        assert model is not None, f"{spec} has stopped without being told to"
+        return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    patch.setattr("suites.test_checkpoints.resume_in_fresh_process", resume)
+
+
+def answers(_: pytest.MonkeyPatch, config: pytest.Config) -> None:
+    """Write what is right for the suite's own small model where the made-up command line looks it up."""
+    known = config.getoption("--prop-folder") / "answers.json"
+    if not known.is_file():
+        written = known.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(_right_answers()), encoding="utf-8")
+        written.replace(known)
+    shutil.copyfile(known, _subject(config).answers)
+
+
+def _right_answers() -> dict[str, Any]:
+    from suites import test_command_line as suite
+
+    model, tokenizer = random_llama(), byte_tokenizer()
+    suite.prefer_letters(model)
+    oracle = lm_eval_perplexity(model, tokenizer, [suite.TEXT], suite.CONTEXT_LENGTH)
+    figures = {name: getattr(oracle, name) for name in suite.EVAL_KEYS if hasattr(oracle, name)}
+    figures["tokens"] = sum(oracle.tokens)
+    figures["next_token_accuracy"] = greedy_accuracy(model, tokenizer, suite.TEXT, suite.CONTEXT_LENGTH)
+    prompt, generate = torch.tensor([tokenizer.encode(suite.PROMPT)]), cast("Any", model).generate
+    tokens = generate(prompt, max_new_tokens=suite.NEW_TOKENS, do_sample=False)
+    return {"figures": figures, "continuation": tokenizer.decode(tokens[0, -suite.NEW_TOKENS :])}
+
+
+# --------------------------------------------------------------------------- clocks and opponents
+
+
+def forward_clock(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """Time passes by one unit for each layer of a forward pass, in every arm alike; there is no llama.cpp."""
+    clock, forward = SimpleNamespace(now=0.0), LlamaForCausalLM.forward
+
+    def counted(model: Any, *words: Any, **options: Any) -> Any:
+        clock.now += model.config.num_hidden_layers
+        return forward(model, *words, **options)
+
+    patch.setattr(LlamaForCausalLM, "forward", counted)
+    patch.setattr(harness.statistics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    patch.setattr("suites.test_inference_speed.ROUNDS", ROUNDS)
+    patch.setattr("suites.test_inference_speed.NEW_TOKENS", NEW_TOKENS)
+    patch.setattr("suites.test_decoding_speed.ROUNDS", dict.fromkeys(("quick", "full"), ROUNDS))
+    patch.setattr("suites.test_decoding_speed.NEW_TOKENS", NEW_TOKENS)
+    patch.setattr("suites.test_decoding_speed.measure", lambda *_: Resident(1000, 3300, 2000))
+    patch.setattr("harness.opponents.find_spec", lambda _: None)
+
+
+def llama_cast(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
+    """transformers plays llama.cpp, on the same weights, and the models of given sizes are small."""
+
+    def arms(_: Any, weights: Any, __: Any) -> list[TransformersArm]:
+        ternary = AutoModelForCausalLM.from_config(weights.model.config)
+        for name, module in ternary.named_modules():
+            if name.endswith(("_proj", "norm", "embed_tokens")):
+                module.weight.data = weights.dequantized(name)
+        plain, names = weights.model, (text_races.LLAMA_F16, text_races.LLAMA_Q4)
+        return [TransformersArm(plain, name) for name in names] + [TransformersArm(ternary, text_races.LLAMA_TERNARY)]
+
+    def reader(path: Any, name: str) -> Any:
+        subject = require(_subject(config), DecodesPacked)
+        decoder = subject.open_decoder(path.parent / "packed")
+        return SimpleNamespace(
+            name=name,
+            logits=lambda tokens: decoder.logits(list(tokens)),
+            greedy=lambda prompt, count: decoder.logits([*prompt, *prompt[:count]]),
+        )
+
+    patch.setattr(text_races, "_llama_arms", arms)
+    patch.setattr(text_races, "require_llama_cpp", lambda: None)
+    patch.setattr("suites.test_decoding_speed.require_llama_cpp", lambda: None)
+    patch.setattr(text_races, "SIZES", {"0.7B": small_sizes(2), "2B": small_sizes(3)})
+    patch.setattr(llama_cpp, "LlamaCppArm", reader)
+
+
+def small_sizes(layers: int) -> dict[str, Any]:
+    """A narrow Llama instead of one of billions of weights."""
+    return {
+        "vocab_size": 300,
+        "hidden_size": 256,
+        "intermediate_size": 256,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+    }
+
+
+class Clocked:
+    """A callable that takes its time on a clock that only it moves."""
+
+    def __init__(self, clock: SimpleNamespace, seconds: float, run: Callable[..., Any]) -> None:
+        self.clock, self.seconds, self.run = clock, seconds, run
+
+    def __call__(self, *words: Any) -> Any:
+        """Move the clock and run."""
+        self.clock.now += self.seconds
+        return self.run(*words)
+
+
+def small_products(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
+    """Small tasks and no clock: each kind of arm takes its own time. The subject plays llama.cpp, four times."""
+    clock = SimpleNamespace(now=0.0)
+    patch.setattr(harness.statistics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    patch.setattr(
+        "suites.test_kernel_speed.Task", lambda rows, width, tokens, streamed=False: Task(32, 256, tokens, streamed)
+    )
+    patch.setattr("suites.test_kernel_speed.STREAMED", Task(32, 256, 1, streamed=True))
+    patch.setattr("suites.test_kernel_speed.ROUNDS", dict.fromkeys(("quick", "full"), ROUNDS))
+    patch.setattr(kernel_races, "RUN_MACS", 1.0)
+    patch.setattr(kernel_races, "STREAMED_BYTES", 1 << 13)
+
+    def timed(layers: Any, x: Any, products: int, *words: Any) -> Any:
+        kind = "subject" if isinstance(layers[0], Prepared) else "int8"
+        each = SECONDS[kind] * len(x) / products
+        return in_turn([Clocked(clock, each, layer) for layer in layers], x, products, *words)
+
+    class Limit:
+        macs, bytes, name = 1e6, 1 << 20, "a limit"
+
+        def __init__(self, _: float = 0) -> None:
+            self.run = Clocked(clock, SECONDS["limit"], lambda: 0)
+
+    class Llama:
+        name, bits = "llama.cpp TQ2_0", 2.0625
+
+        def prepare(self, weights: Any, x: Any, products: int) -> Any:
+            subject = require(_subject(config), MultipliesTernary)
+            prepared = SubjectProduct(subject).prepare(weights, x, products)
+            return SimpleNamespace(
+                run=lambda: [prepared.run() for _ in range(4)], output=prepared.output, once=prepared.once, way=""
+            )
+
+    patch.setattr("harness.opponents.products.in_turn", timed)
+    patch.setattr(kernel_races, "Peak", Limit)
+    patch.setattr(kernel_races, "MemoryRead", Limit)
+    patch.setattr(kernel_races, "GgmlTernaryProduct", Llama)
+
+
+PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
+    {
+        "short-texts": short_texts,
+        "few-windows": few_windows,
+        "large-models": large_models,
+        "little-training": little_training,
+        "one-step": one_step,
+        "resume-here": resume_here,
+        "answers": answers,
+        "forward-clock": forward_clock,
+        "llama-cast": llama_cast,
+        "small-products": small_products,
+        **SPOILT,
+    }
+)

@@ -1,0 +1,53 @@
+"""Every check is seen to fail: `bitnet-audit mutants` shows all of them all mutants, these tests one for each suite."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.mutants import catalogue
+from harness.mutants.audition import audition
+from harness.mutants.campaign import every_check
+from harness.mutants.mutant import Mutant, Stage
+from tests.suites.audits import audit_class, shared
+
+BARE = "harness.mutants.reference.bare"
+UNMEASURED = {"test_mutants.py"}
+"""What is not about the subject."""
+
+
+def representatives() -> list[Mutant]:
+    """The first mutant of each area, but for the one that starts processes which take longer than all others."""
+    return [family.mutants[0] for family in catalogue.families() if family.area != "command-line"]
+
+
+def test_every_check_of_every_suite_is_named_by_a_mutant() -> None:
+    named = {f"{mutant.stage.suite}::{check}" for mutant in catalogue.all_mutants() for check in mutant.checks}
+    assert named == set(every_check())
+
+
+@pytest.mark.parametrize("mutant", representatives(), ids=lambda mutant: mutant.id)
+def test_a_mutant_turns_its_own_checks_red_and_no_others(tmp_path: Path, mutant: Mutant) -> None:
+    props = (mutant.prop,) if mutant.prop else ()
+    done = audition(mutant.stage, mutant.id, tmp_path / "run", shared(tmp_path), props=props)
+    expected = {f"{mutant.stage.suite}::{check}" for check in mutant.checks}
+    assert done.red().keys() == expected, [each for each in done.verdicts if each.cell]
+    assert mutant.criterion in {name for each in done.verdicts if each.cell == "assertion" for name in each.criteria}
+
+
+@pytest.mark.parametrize("area", ["activations", "ste", "gates", "kernels", "recovery", "code-quality"])
+def test_a_clean_subject_passes_every_check(tmp_path: Path, area: str) -> None:
+    (family,) = (each for each in catalogue.families() if each.area == area)
+    done = audition(family.stage.whole, area, tmp_path / "run", shared(tmp_path))
+    assert {verdict.outcome for verdict in done.verdicts} == {"passed"}, done.verdicts
+    assert done.red() == {}
+
+
+def test_a_subject_without_capabilities_is_not_applicable_to_any_suite(tmp_path: Path) -> None:
+    from harness.mutants.reference.bare import BareSubject
+
+    everything = Stage("", ("narrow",), "full", props=("made-up-mutants",))
+    done = audit_class(tmp_path, everything, BareSubject)
+    left = [each for each in done.records if Path(each.nodeid.partition("::")[0]).name not in UNMEASURED]
+    assert len({each.nodeid.partition("::")[0] for each in left}) > 20
+    assert {each.outcome for each in left} <= {"not_applicable", "skipped"}, done.messages()
+    assert all("llama" in each.message for each in left if each.outcome == "skipped"), done.messages()
