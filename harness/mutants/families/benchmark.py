@@ -77,7 +77,7 @@ FAMILIES = (
             MEMORY: "A.memory-resident",
         },
         {
-            "another model": (*RATIOS, COST, MEMORY),
+            "another model": (*RATIOS[:-1], COST, MEMORY),
             "a ratio without an interval": Defect(RATIOS, prop="no-interval"),
             "a clock that stands still": Defect((COST,), prop="race-all-alike"),
             "memory of a model that was not opened": Defect((MEMORY,), prop="no-memory"),

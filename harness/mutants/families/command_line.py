@@ -1,6 +1,6 @@
 """Mutants of the command line."""
 
-from harness.mutants.mutant import Stage, family_of_words
+from harness.mutants.mutant import Defect, Stage, family_of_words
 from harness.mutants.reference.command import CommandSubject
 
 COMPRESS = "test_compress_leaves_both_artefacts_and_nothing_else_beside_them"
@@ -30,8 +30,8 @@ FAMILIES = (
             "temporary folder left": (COMPRESS, NOTHING),
             "one artefact": (COMPRESS,),
             "success whatever the result": (COMPRESS,),
-            "log lines on standard output": (COMPRESS, KEYS, MODEL, PACKED),
-            "a figure missing": (KEYS, MODEL, PACKED),
+            "log lines on standard output": Defect((COMPRESS, KEYS, MODEL, PACKED), crashes=True),
+            "a figure missing": Defect((KEYS, MODEL, PACKED), crashes=True),
             "a figure is NaN": (KEYS, MODEL, PACKED),
             "wrong figures of the model": (MODEL,),
             "wrong figures of the packed": (PACKED,),

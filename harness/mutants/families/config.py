@@ -1,7 +1,7 @@
 """Mutants of the configuration."""
 
 from harness.mutants.defects import configuration as defects
-from harness.mutants.mutant import Stage, family_of_classes
+from harness.mutants.mutant import Defect, Stage, family_of_classes
 from harness.mutants.reference.quantizing import ReferenceSubject
 
 DEFAULTS = "test_default_is_the_audits"
@@ -41,8 +41,8 @@ FAMILIES = (
             defects.DefaultOfAnotherSizeTakenForUnset: (USER_EQUAL,),
             defects.NaNAccepted: (REFUSED,),
             defects.BooleansTakenForNumbers: (REFUSED,),
-            defects.EndsOfRangesRefused: (ENDS, TEXT),
-            defects.HalfOfEachRangeRefused: (USER, ACCEPTED, WRITTEN, TEXT),
+            defects.EndsOfRangesRefused: Defect((ENDS, TEXT), crashes=True),
+            defects.HalfOfEachRangeRefused: Defect((ACCEPTED, USER, WRITTEN, TEXT), crashes=True),
             defects.UnknownSettingsDropped: (UNKNOWN, BAD_FILE),
             defects.WritesResolvedSettings: (WRITTEN,),
             defects.FileWinsOverText: (TEXT,),

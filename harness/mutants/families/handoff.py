@@ -1,6 +1,6 @@
 """Mutants of the two handoffs."""
 
-from harness.mutants.mutant import Stage, family_of_words
+from harness.mutants.mutant import Defect, Stage, family_of_words
 from harness.mutants.reference.folders import FolderSubject
 
 BARE = "test_a_bare_folder_is_accepted_and_marked"
@@ -33,7 +33,7 @@ FAMILIES = (
             "made-up manifest not marked": (BARE,),
             "manifest not taken over": (TAKEN,),
             "missing fields accepted": (MISSING,),
-            "thinking tokens required": (THINKING,),
+            "thinking tokens required": Defect((THINKING,), crashes=True),
             "model_path not validated": (CORRUPT,),
             "vocabulary_size not validated": (CORRUPT, USED),
             "thinking_tokens not validated": (CORRUPT,),

@@ -1,6 +1,6 @@
 """Mutants of products with ternary matrices."""
 
-from harness.mutants.mutant import Stage, family_of_words
+from harness.mutants.mutant import Defect, Stage, family_of_words
 from harness.mutants.reference.kernels import KernelSubject
 
 SHAPES = "test_every_shape_is_exact_on_every_backend"
@@ -32,11 +32,11 @@ FAMILIES = (
             "layout ignored": (TOKENS,),
             "NaN as zero": (ALONE,),
             "a bad token spoils its neighbour": (ALONE,),
-            "a bad token refused without words": (ALONE,),
-            "planes not checked": (PLANES,),
+            "a bad token refused without words": Defect((ALONE,), crashes=True),
+            "planes not checked": Defect((PLANES,), crashes=True),
             "any backend will do": (PLANES,),
             "shapes of activations not checked": (ACTIVATIONS,),
-            "shapes of codes not checked": (ACTIVATIONS,),
+            "shapes of codes not checked": Defect((ACTIVATIONS,), crashes=True),
         },
     ),
 )

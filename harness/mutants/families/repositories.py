@@ -46,12 +46,12 @@ SOURCE: Mapping[str, Entry] = {
     "a bare except": (SWALLOWED,),
     "every error passed over": (SWALLOWED,),
     "every error turned into nothing": (SWALLOWED,),
-    "no source at all": EVERY,
+    "no source at all": Defect(EVERY, crashes=True),
     "source that does not parse": Defect(EVERY, crashes=True),
 }
 README: Mapping[str, Entry] = {
     **dict.fromkeys(MISLEADING, (NAMED, SHARE)),
-    "one wrong path among many right ones": (NAMED,),
+    "one wrong path among many right ones": (NAMED, SHARE),
 }
 COVERAGE: Mapping[str, Entry] = {
     **dict.fromkeys(SHORTFALLS, (PACKAGES,)),
