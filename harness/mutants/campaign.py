@@ -100,9 +100,10 @@ def run(plan: Plan, progress: Progress = lambda *_: None) -> Matrix:
 
 
 def clean_runs(plan: Plan) -> tuple[CleanRun, ...]:
-    """The clean subjects that the mutants are set beside: each on all checks with seed 0, then with the other seeds.
+    """The clean subjects that the mutants are set beside: each with seed 0, on all checks if the plan is complete, then
+    with the other seeds.
 
-    Checks that a family leaves out because they start processes run with seed 0 alone.
+    Checks that a family leaves out because they start processes run with seed 0 alone, whichever mutant they are for.
     """
     found: dict[tuple[str, Stage], CleanRun] = {}
     repeated: list[CleanRun] = []
@@ -110,8 +111,11 @@ def clean_runs(plan: Plan) -> tuple[CleanRun, ...]:
         family = catalogue.family_of(mutant)
         key = (family.clean_name, mutant.stage.whole)
         if key not in found:
-            found[key] = CleanRun(family.area, family.clean_name, mutant.stage.whole, 0)
-            repeated += [CleanRun(family.area, family.clean_name, mutant.stage, seed) for seed in range(1, plan.seeds)]
+            first = mutant.stage.whole if plan.complete else mutant.stage
+            found[key] = CleanRun(family.area, family.clean_name, first, 0)
+            if mutant.stage == family.stage or not mutant.stage.only:
+                others = range(1, plan.seeds)
+                repeated += [CleanRun(family.area, family.clean_name, mutant.stage, seed) for seed in others]
     return (*found.values(), *repeated)
 
 
@@ -143,7 +147,7 @@ def _show_mutant(name: str, scratch: Path) -> Trial:
     calls = _own_folder(scratch).with_suffix(".calls")
     props = (mutant.prop,) if mutant.prop else ()
     done = audition(mutant.stage, name, _own_folder(scratch), scratch, props=props, calls=calls)
-    place = _place(scratch, catalogue.family_of(mutant).clean_name, mutant.stage.whole)
+    place = _place(scratch, catalogue.family_of(mutant).clean_name, mutant.stage)
     witness = difference(load_calls(place.with_suffix(".calls")), load_calls(calls))
     passed = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
     return tried(mutant, done, witness or _check_that_differs(done, passed))
@@ -163,7 +167,7 @@ def _own_folder(scratch: Path) -> Path:
 
 def _place(scratch: Path, clean_name: str, stage: Stage) -> Path:
     """Where it stands what a clean subject answered on a stage."""
-    return scratch / zlib.crc32(repr((clean_name, stage)).encode()).to_bytes(4).hex()
+    return scratch / f"{zlib.crc32(repr((clean_name, stage.whole)).encode()):08x}"
 
 
 def _alarms(run: CleanRun, done: Audition) -> list[FalseAlarm]:
@@ -188,8 +192,12 @@ def _scratch() -> Iterator[Path]:
 
 @contextmanager
 def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes, each with one thread: two OpenMP runtimes that share two cores spend their time waiting."""
-    settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    """Fresh processes, each with one thread: two OpenMP runtimes that share two cores spend their time waiting.
+
+    Nothing is compiled that runs once.
+    """
+    settings = {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
+    settings |= {"HF_HUB_OFFLINE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))

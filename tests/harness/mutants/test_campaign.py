@@ -42,8 +42,19 @@ def test_one_clean_run_serves_all_mutants_on_its_stage() -> None:
 
 
 def test_checks_that_start_processes_run_with_one_seed_and_the_others_with_all() -> None:
-    runs = clean_runs(Plan(chosen("report/*"), seeds=3))
-    assert [(run.seed, run.stage.only) for run in runs] == [(0, ""), (1, "not reloads"), (2, "not reloads")]
+    runs = clean_runs(Plan(catalogue.all_mutants(), seeds=3))
+    ours = [run for run in runs if run.stage.suite == "test_artifacts.py"]
+    assert [(run.seed, run.stage.only, run.stage.models) for run in ours] == [
+        (0, "", ("narrow",)),
+        (0, "", ("untied",)),
+        (1, "not reloads", ("narrow",)),
+        (2, "not reloads", ("narrow",)),
+    ]
+
+
+def test_a_sample_runs_clean_subjects_on_what_its_mutants_run_on() -> None:
+    runs = clean_runs(Plan(catalogue.select(area="report"), seeds=2))
+    assert [(run.seed, run.stage.only) for run in runs] == [(0, "not reloads"), (1, "not reloads")]
 
 
 def test_a_run_of_nothing_is_refused() -> None:
