@@ -126,6 +126,13 @@ def subjects(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Show every seeded defect to the suites: `nox -s mutants [-- --area NAME]`; writes reports/mutants/."""
+    install_project(session)
+    session.run("bitnet-audit", "mutants", "--out", str(REPORTS.parent / "mutants"), *session.posargs)
+
+
+@nox.session(default=False)
 def without_compiler(session: nox.Session) -> None:
     """Install as on a machine without a C++ compiler and test what runs on torch there: `nox -s without_compiler`."""
     session.env["CXX"] = session.env["CC"] = str(ROOT / "no-such-compiler")

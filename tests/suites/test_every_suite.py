@@ -8,9 +8,9 @@ from harness.mutants import catalogue
 from harness.mutants.audition import audition
 from harness.mutants.campaign import every_check
 from harness.mutants.mutant import Mutant, Stage
+from harness.mutants.reference.bare import BareSubject
 from tests.suites.audits import audit_class, shared
 
-BARE = "harness.mutants.reference.bare"
 UNMEASURED = {"test_mutants.py"}
 """What is not about the subject."""
 
@@ -31,7 +31,8 @@ def test_a_mutant_turns_its_own_checks_red_and_no_others(tmp_path: Path, mutant:
     done = audition(mutant.stage, mutant.id, tmp_path / "run", shared(tmp_path), props=props)
     expected = {f"{mutant.stage.suite}::{check}" for check in mutant.checks}
     assert done.red().keys() == expected, [each for each in done.verdicts if each.cell]
-    assert mutant.criterion in {name for each in done.verdicts if each.cell == "assertion" for name in each.criteria}
+    caught = [each for each in done.verdicts if each.cell in ("assertion", "figure")]
+    assert mutant.criterion in {name for each in caught for name in each.criteria}
 
 
 @pytest.mark.parametrize("area", ["activations", "ste", "gates", "kernels", "recovery", "code-quality"])
@@ -43,8 +44,6 @@ def test_a_clean_subject_passes_every_check(tmp_path: Path, area: str) -> None:
 
 
 def test_a_subject_without_capabilities_is_not_applicable_to_any_suite(tmp_path: Path) -> None:
-    from harness.mutants.reference.bare import BareSubject
-
     everything = Stage("", ("narrow",), "full", props=("made-up-mutants",))
     done = audit_class(tmp_path, everything, BareSubject)
     left = [each for each in done.records if Path(each.nodeid.partition("::")[0]).name not in UNMEASURED]

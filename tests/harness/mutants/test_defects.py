@@ -25,16 +25,32 @@ def answers(subject, area: str, folder: Path) -> list[bytes]:
     return found
 
 
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory):
+    """What the clean subject of a mutant answers when it is asked about the variants that the mutant has."""
+
+    asked: dict[tuple, list[bytes]] = {}
+
+    def ask_once(mutant: Mutant, variants) -> list[bytes]:
+        family = catalogue.family_of(mutant)
+        key = (PROBES[mutant.area], family.clean_name, variants)
+        if key not in asked:
+            folder = tmp_path_factory.mktemp("clean")
+            subject = family.clean(folder)
+            if variants is not None:
+                subject.declaration = replace(subject.declaration, variants=variants)
+            asked[key] = answers(subject, family.area, folder)
+        return asked[key]
+
+    return ask_once
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
-def test_a_mutant_answers_differently(mutant: Mutant, tmp_path: Path) -> None:
+def test_a_mutant_answers_differently(mutant: Mutant, tmp_path: Path, right) -> None:
     wrong = mutant.factory(tmp_path)
-    right = catalogue.family_of(mutant).clean(tmp_path)
-    if isinstance(vars(type(wrong)).get("declaration"), Declaration):  # asked about the variants that the mutant has
-        right.declaration = replace(right.declaration, variants=wrong.declaration.variants)
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        folder.mkdir()
-    assert answers(wrong, mutant.area, one) != answers(right, mutant.area, other)
+    declared = vars(type(wrong)).get("declaration")
+    expected = right(mutant, declared.variants if isinstance(declared, Declaration) else None)
+    assert answers(wrong, mutant.area, tmp_path) != expected
 
 
 @pytest.mark.parametrize("area", ["quantizer", "packing", "ste", "compression"])
