@@ -31,7 +31,7 @@ class Audit:
 
 def audit(folder: Path, stage: Stage, factory: str, props: Sequence[str] = ()) -> Audit:
     """Audit the subject that Python source makes, which defines ``factory()``."""
-    return Audit(run_suite(stage, factory, folder, shared(folder), props=props).records)
+    return Audit(run_suite(stage, factory, folder, shared(folder.parent), props=props).records)
 
 
 def audit_class(folder: Path, stage: Stage, subject: type, *arguments: object, props: Sequence[str] = ()) -> Audit:

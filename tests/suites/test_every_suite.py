@@ -45,7 +45,7 @@ def test_a_clean_subject_passes_every_check(tmp_path: Path, area: str) -> None:
 
 def test_a_subject_without_capabilities_is_not_applicable_to_any_suite(tmp_path: Path) -> None:
     everything = Stage("", ("narrow",), "full", props=("made-up-mutants",))
-    done = audit_class(tmp_path, everything, BareSubject)
+    done = audit_class(tmp_path / "run", everything, BareSubject)
     left = [each for each in done.records if Path(each.nodeid.partition("::")[0]).name not in UNMEASURED]
     assert len({each.nodeid.partition("::")[0] for each in left}) > 20
     assert {each.outcome for each in left} <= {"not_applicable", "skipped"}, done.messages()
