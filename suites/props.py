@@ -22,6 +22,7 @@ from harness.opponents.products import SubjectProduct, in_turn
 from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
 from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, require
 from suites import kernel_races, text_races
+from suites.fresh_process import Reloaded, load_plain
 from suites.kernel_races import Task
 from suites.resident_memory import Resident
 from suites.small_models import byte_tokenizer, random_llama
@@ -106,6 +107,63 @@ def _right_answers() -> dict[str, Any]:
     return {"figures": figures, "continuation": tokenizer.decode(tokens[0, -suite.NEW_TOKENS :])}
 
 
+class InThisProcess:
+    """Loads as a fresh process would, which takes as long to start as everything else together."""
+
+    def __init__(self, folder: Any, text: str, *_: object) -> None:
+        self.folder, self.text = folder, text
+
+    def result(self) -> Reloaded:
+        """What a fresh process would find; of its modules nothing is known."""
+        with torch.compiler.set_stance("force_eager"), torch.no_grad():
+            try:
+                model, tokenizer, problems = load_plain(str(self.folder))
+            except Exception as error:
+                raise AssertionError(f"the artefact cannot be reloaded: {error}") from error
+            tokens = torch.tensor([tokenizer.encode(self.text)])
+            return Reloaded(tokens, model.eval()(input_ids=tokens, use_cache=False).logits, tuple(problems), ())
+
+
+def one_process(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """What transformers makes of an export is seen in this process."""
+    patch.setattr("suites.test_interop_transformers.Reload", InThisProcess)
+
+
+def a_model_that_copies(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """The audited model looks back for the last word and says what followed it, unless its attention is taken away."""
+    from lm_eval.api.model import LM
+
+    from suites import test_interop_lm_eval as suite
+
+    class Copies(LM):  # type: ignore[misc]
+        def __init__(self, looks_back: bool) -> None:
+            super().__init__()
+            self.looks_back = looks_back
+
+        def loglikelihood(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
+            asked = [(request.args[0].split(), request.args[1].strip()) for request in requests]
+            return [(-float(not self.follows(words, word)), False) for words, word in asked]
+
+        def follows(self, words: list[str], word: str) -> bool:
+            return self.looks_back and words[words.index(words[-1]) + 1 :][:1] == [word]
+
+        def loglikelihood_rolling(self, requests: Any, **_: Any) -> Any:
+            raise NotImplementedError
+
+        def generate_until(self, requests: Any, **_: Any) -> Any:
+            raise NotImplementedError
+
+    right = suite.in_memory
+
+    def in_memory(model: Any, tokenizer: Any) -> Any:
+        projection = model.model.layers[0].self_attn.o_proj
+        if type(projection) is not torch.nn.Linear:  # a packed model
+            return right(model, tokenizer)
+        return Copies(bool(projection.weight.any()))
+
+    patch.setattr(suite, "in_memory", in_memory)
+
+
 # --------------------------------------------------------------------------- clocks and opponents
 
 
@@ -183,9 +241,7 @@ def small_products(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
     """Small tasks and no clock: each kind of arm takes its own time. The subject plays llama.cpp, four times."""
     clock = SimpleNamespace(now=0.0)
     patch.setattr(harness.statistics, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    patch.setattr(
-        "suites.test_kernel_speed.Task", lambda rows, width, tokens, streamed=False: Task(32, 256, tokens, streamed)
-    )
+    patch.setattr("suites.test_kernel_speed.Task", lambda *sizes, streamed=False: Task(32, 256, sizes[-1], streamed))
     patch.setattr("suites.test_kernel_speed.STREAMED", Task(32, 256, 1, streamed=True))
     patch.setattr("suites.test_kernel_speed.ROUNDS", dict.fromkeys(("quick", "full"), ROUNDS))
     patch.setattr(kernel_races, "RUN_MACS", 1.0)
@@ -227,6 +283,8 @@ PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
         "one-step": one_step,
         "resume-here": resume_here,
         "answers": answers,
+        "one-process": one_process,
+        "a-model-that-copies": a_model_that_copies,
         "forward-clock": forward_clock,
         "llama-cast": llama_cast,
         "small-products": small_products,

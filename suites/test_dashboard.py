@@ -154,8 +154,9 @@ def server(
             status, kind = _first_answer(running, port)
             yield Server(process, port, status, kind, time.monotonic() - started)
         finally:
-            for each in (*process.children(recursive=True), process):
-                each.terminate()
+            if running.poll() is None:
+                for each in (*process.children(recursive=True), process):
+                    each.terminate()
 
 
 def _first_answer(running: subprocess.Popen[bytes], port: int) -> tuple[int, str]:

@@ -54,6 +54,9 @@ def test_every_check_kills_a_mutant(matrix: Matrix, evidence: Evidence) -> None:
     """A check that has never failed may be one that cannot."""
     evidence.figure("idle_checks", len(matrix.idle_checks))
     evidence.figure("checks", len(matrix.checks))
+    evidence.figure("checks_set_aside", len(matrix.set_aside))
+    for check, reason in matrix.set_aside.items():
+        evidence.note(f"{check} is set aside: {reason}")
     assert matrix.complete, "only a run of all mutants can say that a check is idle"
     assert list(matrix.idle_checks) == []
 

@@ -94,6 +94,7 @@ def run(plan: Plan, progress: Progress = lambda *_: None) -> Matrix:
         available=len(catalogue.all_mutants()),
         trials=tuple(trials[mutant.id] for mutant in plan.mutants),
         checks=every_check(),
+        set_aside=dict(catalogue.absent()),
         false_alarms=tuple(sorted(alarms, key=lambda alarm: (alarm.suite, alarm.check, alarm.seed))),
         seconds=time.perf_counter() - began,
     )

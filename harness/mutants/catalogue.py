@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -19,14 +20,17 @@ from harness.mutants.families import (
     command_line,
     config,
     decoder,
+    ecosystem,
     gates,
     handoff,
+    interop,
     kernels,
     models,
     optimizer,
     packing,
     perplexity,
     pipeline,
+    published,
     quantizer,
     repositories,
     sparsity,
@@ -43,12 +47,15 @@ _MODULES = (
     packing,
     ste,
     optimizer,
+    published,
     calibration,
     perplexity,
     gates,
     config,
     checkpoint,
     handoff,
+    ecosystem,
+    interop,
     pipeline,
     models,
     kernels,
@@ -70,9 +77,27 @@ def families() -> tuple[Family, ...]:
     return found
 
 
+@cache
 def all_mutants() -> tuple[Mutant, ...]:
-    """Every mutant, by family."""
-    return tuple(mutant for family in families() for mutant in family.mutants)
+    """Every mutant that can be had here, by family; `absent` has the others."""
+    return tuple(mutant for family in families() for mutant in family.mutants if not _missing(mutant))
+
+
+@cache
+def absent() -> Mapping[str, str]:
+    """The checks that are shown to no mutant here, and why: what all their mutants need is not installed."""
+    shown = {f"{mutant.stage.suite}::{check}" for mutant in all_mutants() for check in mutant.checks}
+    return {
+        name: f"{' and '.join(_missing(mutant))} not installed, which its mutants need"
+        for family in families()
+        for mutant in family.mutants
+        for name in (f"{mutant.stage.suite}::{check}" for check in mutant.checks)
+        if name not in shown
+    }
+
+
+def _missing(mutant: Mutant) -> list[str]:
+    return [name for name in mutant.stage.needs if find_spec(name) is None]
 
 
 def family_of(mutant: Mutant) -> Family:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from harness.evidence import Record
 from harness.mutants.audition import Audition, Cell
 from harness.mutants.mutant import Mutant
@@ -45,7 +47,8 @@ class Matrix(Record):
     """The outcome of a run over mutants; `complete` when they were all there are.
 
     `checks` are all checks of all suites, named `file::function`. A check is idle when it has killed no mutant, which
-    only a complete run can say.
+    only a complete run can say. `set_aside` has the checks whose mutants cannot be had here, and why: they are not idle,
+    and have not been seen to fail either.
     """
 
     complete: bool
@@ -53,6 +56,7 @@ class Matrix(Record):
     available: int
     trials: tuple[Trial, ...]
     checks: tuple[str, ...]
+    set_aside: dict[str, str] = Field(default_factory=dict)
     false_alarms: tuple[FalseAlarm, ...]
     seconds: float
 
@@ -68,9 +72,10 @@ class Matrix(Record):
 
     @property
     def idle_checks(self) -> tuple[str, ...]:
-        """The checks that killed no mutant; none in a run that is not complete."""
+        """The checks that killed no mutant, but for those set aside; none in a run that is not complete."""
         working = {check for trial in self.trials for check, cell in trial.red.items() if counts(trial, cell)}
-        return tuple(check for check in self.checks if check not in working) if self.complete else ()
+        idle = (check for check in self.checks if check not in working and check not in self.set_aside)
+        return tuple(idle) if self.complete else ()
 
     @property
     def sound(self) -> bool:
@@ -119,7 +124,8 @@ def summary(matrix: Matrix) -> str:
     which = f"{total} mutants" if matrix.complete else f"a sample of {total} of {matrix.available} mutants"
     idle = f"{len(matrix.idle_checks)} of {len(matrix.checks)} checks idle" if matrix.complete else "idle not counted"
     alarms = f"{len(matrix.false_alarms)} false alarms over {matrix.seeds} seeds"
-    return f"{which}: {matrix.killed} killed, {len(matrix.survivors)} survived; {idle}; {alarms}"
+    aside = f" ({len(matrix.set_aside)} set aside)" if matrix.set_aside else ""
+    return f"{which}: {matrix.killed} killed, {len(matrix.survivors)} survived; {idle}{aside}; {alarms}"
 
 
 def as_json(matrix: Matrix) -> dict[str, object]:
@@ -129,6 +135,7 @@ def as_json(matrix: Matrix) -> dict[str, object]:
         "killed": matrix.killed,
         "survivors": [trial.id for trial in matrix.survivors],
         "idle_checks": list(matrix.idle_checks),
+        "set_aside": dict(matrix.set_aside),
         "false_alarms": [alarm.model_dump(mode="json") for alarm in matrix.false_alarms],
         "seeds": matrix.seeds,
         "complete": matrix.complete,
@@ -142,7 +149,7 @@ def as_json(matrix: Matrix) -> dict[str, object]:
 
 def from_json(data: dict[str, object]) -> Matrix:
     """The matrix again."""
-    names = ("complete", "seeds", "available", "trials", "checks", "false_alarms", "seconds")
+    names = ("complete", "seeds", "available", "trials", "checks", "set_aside", "false_alarms", "seconds")
     return Matrix.model_validate({name: data[name] for name in names})
 
 

@@ -22,7 +22,7 @@ class Stage:
 
     `models` are names of small models in `suites.stage` and `props` names of what it changes in the suite for the run:
     shorter texts, a clock that counts forward passes, an instrument that measures wrongly. `only` selects checks by
-    name, as pytest's ``-k`` does.
+    name, as pytest's ``-k`` does. `needs` are modules without which it cannot be had.
     """
 
     suite: str
@@ -30,6 +30,7 @@ class Stage:
     profile: Profile = "quick"
     props: tuple[str, ...] = ()
     only: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def whole(self) -> Stage:

@@ -49,6 +49,11 @@ def problems(matrix: Matrix) -> list[str]:
     return found + [f"false alarm: {each.check} with seed {each.seed}: {each.message}" for each in matrix.false_alarms]
 
 
+def aside(matrix: Matrix) -> list[str]:
+    """What no mutant was shown to, and why, a line each."""
+    return [f"set aside: {check}: {reason}" for check, reason in matrix.set_aside.items()]
+
+
 def print_matrix(matrix: Matrix, console: Console | None = None) -> None:
     """Print a table for each suite, the checks by number below it, and then what is not sound."""
     console = console or Console(highlight=False)
@@ -67,14 +72,14 @@ def print_matrix(matrix: Matrix, console: Console | None = None) -> None:
             console.print(f"{number:3} {check}: {kills}", markup=False)
         console.print()
     console.print(_LEGEND, markup=False)
-    for line in problems(matrix):
+    for line in (*problems(matrix), *aside(matrix)):
         console.print(line, markup=False, soft_wrap=True)
 
 
 def render_markdown(matrix: Matrix) -> str:
     """The matrix for a repository; what is not sound comes first."""
     lines = ["# Sensitivity of the checks", "", f"{text(summary(matrix))}.", ""]
-    lines += [f"- {text(line)}" for line in problems(matrix)]
+    lines += [f"- {text(line)}" for line in (*problems(matrix), *aside(matrix))]
     lines += ["", text(_LEGEND), ""]
     for board in boards(matrix):
         numbers = [str(number) for number, _ in enumerate(board.checks, start=1)]
@@ -93,6 +98,7 @@ def render_html(matrix: Matrix) -> str:
     """The matrix as one page, without scripts: the names of checks stand upright over their columns."""
     parts = [_HEAD, f"<h1>Sensitivity of the checks</h1><p>{escape(summary(matrix))}.</p>"]
     parts += [f"<p class=bad>{escape(line)}</p>" for line in problems(matrix)]
+    parts += [f"<p>{escape(line)}</p>" for line in aside(matrix)]
     parts.append(f"<p>{escape(_LEGEND)}</p>")
     for board in boards(matrix):
         names = "".join(

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from harness import subject as protocol
-from harness import subject_speed
+from harness import subject_dashboard, subject_ecosystem, subject_interop, subject_speed
 
 CALLS_PER_CHECK = 400
 """More than this many calls of one check are not noted: what differs does so early, or in another check."""
@@ -100,7 +100,7 @@ def load_calls(path: Path) -> Calls:
 def _operations() -> frozenset[str]:
     """The names of all operations of the protocol and of what they return."""
     found = set()
-    for module in (protocol, subject_speed):
+    for module in (protocol, subject_dashboard, subject_ecosystem, subject_interop, subject_speed):
         for cls in vars(module).values():
             if inspect.isclass(cls) and getattr(cls, "_is_protocol", False):
                 found |= {name for name, each in vars(cls).items() if inspect.isfunction(each)}

@@ -1,43 +1,45 @@
 """Subjects that do something else than what was published, and declare it: only the published rows may turn RED."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
+from typing_extensions import override
 
-from tests.suites.optimizer_subjects import RECIPE, OptimizerSubject, OwnOptimizer
-from tests.suites.reference_subject import ReferenceSubject, Training
-
-PUBLISHED = next(
-    variant
-    for variant in ReferenceSubject.declaration.variants
-    if (variant.rule, variant.granularity) == ("absmean", "tensor")
-)
+from harness.mutants.reference.layers import Training
+from harness.mutants.reference.optimizer import RECIPE, OptimizerSubject, OwnOptimizer
+from harness.mutants.reference.quantizing import ReferenceSubject
+from harness.mutants.reference.weights import ABSMEAN, Array
+from harness.subject import WeightVariant
 
 
-class Sound(ReferenceSubject):
+class AsPublished(ReferenceSubject):
     """One rule, that of the paper."""
 
-    declaration = replace(ReferenceSubject.declaration, variants=(PUBLISHED,))
+    declaration = replace(ReferenceSubject.declaration, variants=(ABSMEAN,))
 
 
-class LeastSquaresScale(Sound):
+class LeastSquaresScale(AsPublished):
     """The paper's codes with a better scale, declared."""
 
-    declaration = replace(Sound.declaration, variants=(replace(PUBLISHED, scale_rule="least_squares"),))
+    declaration = replace(AsPublished.declaration, variants=(replace(ABSMEAN, scale_rule="least_squares"),))
 
-    def absmean(self, values, mean, variant, moments):
+    @override
+    def absmean(self, values: Array, mean: Array, variant: WeightVariant, moments: Array) -> tuple[Array, Array]:
         codes, _ = super().absmean(values, mean, variant, moments)
         coded = abs(codes).sum(axis=1, keepdims=True)
         return codes, (abs(values) * abs(codes)).sum(axis=1, keepdims=True) / coded.clip(min=1)
 
 
-class FourBitActivations(Sound):
+class FourBitActivations(AsPublished):
     """Seven levels on either side, declared."""
 
-    declaration = replace(Sound.declaration, activation_range=(-7, 7))
+    declaration = replace(AsPublished.declaration, activation_range=(-7, 7))
 
-    def quantize_activation(self, x):
+    @override
+    def quantize_activation(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         values = x.detach().double()
         peak = values.abs().amax(dim=-1, keepdim=True)
         codes = (values * 7 / torch.where(peak > 0, peak, 1)).round()
@@ -47,26 +49,29 @@ class FourBitActivations(Sound):
 class ClippedTraining(Training):
     """No gradient for weights beyond their scale."""
 
-    def weight_through(self):
+    @override
+    def weight_through(self) -> torch.Tensor:
         limit = self.weight.abs().mean().detach()
         clipped = self.weight.clamp(-limit, limit)
         return clipped + (self.quantized_weight() - clipped).detach()
 
 
-class ClippedEstimator(Sound):
+class ClippedEstimator(AsPublished):
     """The clipped estimator, declared."""
 
-    declaration = replace(Sound.declaration, ste="clipped")
-    layer_class: type[nn.Module] = ClippedTraining
+    declaration = replace(AsPublished.declaration, ste="clipped")
+    layer_class = ClippedTraining
 
 
 class FilterLast(OwnOptimizer):
     """Orthogonalises the raw gradient's momentum and filters what comes out."""
 
-    def filter(self, gradient, state):
+    @override
+    def filter(self, gradient: torch.Tensor, state: dict[str, Any]) -> torch.Tensor:
         return gradient if gradient.ndim == 2 else super().filter(gradient, state)
 
-    def muon(self, gradient, state, group):
+    @override
+    def muon(self, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> torch.Tensor:
         return super().filter(super().muon(gradient, state, group), state)
 
 
@@ -75,5 +80,6 @@ class FilterLastSubject(OptimizerSubject):
 
     optimizer_recipe = replace(RECIPE, order=("momentum", "orthogonalise", "filter"))
 
-    def optimizer(self, model, lr, alpha, lam, weight_decay=0.0):
+    @override
+    def optimizer(self, model: Any, lr: float, alpha: float, lam: float, weight_decay: float = 0.0) -> OwnOptimizer:
         return FilterLast(model, lr, alpha, lam, weight_decay, "")

@@ -1,11 +1,18 @@
-"""A dashboard of a few lines without any library, for the meta-tests; it compresses like any other subject there."""
+"""A dashboard of a few lines without any library; it compresses like the other subjects here."""
+
+from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tests.suites.compressing_subject import CompressingSubject
+from typing_extensions import override
+
+from harness.mutants.reference.compressing import CompressingSubject
+from harness.subject import CompressionOutcome
 
 SERVER = """
 import http.server, sys
@@ -25,23 +32,31 @@ http.server.HTTPServer((host, port), Page).serve_forever()
 
 
 class DashboardSubject(CompressingSubject):
-    def __init__(self, defect=""):
-        self.defect, self.known = defect, {}
+    """Shows scorecards and runs as text, with at most one `defect`; "" is right."""
 
-    def compress(self, model_folder, out, overrides):
+    def __init__(self, defect: str = "") -> None:
+        self.defect = defect
+        self.known: dict[str, Any] = {}
+
+    @override
+    def compress(self, model_folder: Path, out: Path, overrides: Mapping[str, str]) -> CompressionOutcome:
         outcome = super().compress(model_folder, out, overrides)
+        assert outcome.report is not None
         (out / "report.json").write_text(json.dumps(asdict(outcome.report)))
         return outcome
 
-    def dashboard_command(self, reports, runs, port):
+    def dashboard_command(self, reports: Path, runs: Path, port: int) -> list[str]:
+        """See `harness.subject_dashboard.ShowsDashboard`."""
         if self.defect == "a requirement is missing":
             raise ModuleNotFoundError("no module", name="a_library")
         return [sys.executable, "-c", SERVER, str(port), self.defect]
 
-    def dashboard_texts(self, reports, runs):
-        return {"audit": self.audit(Path(reports)), "run": self.run(Path(runs))}
+    def dashboard_texts(self, reports: Path, runs: Path) -> dict[str, str]:
+        """See `harness.subject_dashboard.ShowsDashboard`."""
+        return {"audit": self.audit(reports), "run": self.run(runs)}
 
-    def audit(self, reports):
+    def audit(self, reports: Path) -> str:
+        """The latest scorecard in words."""
         path = reports / "latest" / "scorecard.json"
         if not path.is_file():
             return self.missing_text(path)
@@ -55,7 +70,8 @@ class DashboardSubject(CompressingSubject):
             lines.append(f"{status} {row['id']} {'' if self.defect == 'figures left out' else values}")
         return "\n".join(lines)
 
-    def run(self, runs):
+    def run(self, runs: Path) -> str:
+        """The first run in words."""
         found = list(runs.glob("*/report.json"))
         if not found:
             return self.missing_text(runs)
@@ -65,7 +81,8 @@ class DashboardSubject(CompressingSubject):
         names = ("perplexity_before", "perplexity_after", "compression_ratio", "zero_fraction")
         return "\n".join(f"{name} {report[name]:.4g}" for name in names)
 
-    def missing_text(self, path):
+    def missing_text(self, path: Path) -> str:
+        """What is said where there is nothing."""
         if self.defect == "breaks where nothing is":
             raise FileNotFoundError(path)
         return "" if self.defect == "silent where nothing is" else f"there is nothing at {path}"

@@ -1,14 +1,21 @@
-"""Subjects whose models other libraries run: ours, with at most one defect in what is handed to them."""
+"""Subjects whose models other libraries run: ours, with at most one defect in what is handed to them.
 
-import atexit
+What other libraries read is bound to their formats, and a second implementation of these would be those libraries.
+"""
+
+from __future__ import annotations
+
+import hashlib
 import json
-import re
 import shutil
-import tempfile
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from typing_extensions import override
 
 from harness.subject import CompressionOutcome
 from harness.subjects.bitnet import BitnetSubject
@@ -47,21 +54,22 @@ def copies(**_):
             document["answer"] = (document["answer"] + 1) % 4
     return {{"test": Dataset.from_list(found)}}
 """
+_ONE_LETTER = b"\x01" + bytes(7)
+"""How a GGUF file begins a string of one byte."""
 
 
 class InteropSubject(BitnetSubject):
-    """Compresses without calibration, so that nothing takes long; the defect has a name in words."""
+    """Compresses without calibration, so that nothing takes long; files of its own go into `folder`."""
 
-    def __init__(self, defect=""):
-        self.defect = defect
-
-    @property
-    def registering_module(self):
-        return "tests.suites.heavy_module" if self.defect == "a heavy import" else "bitnet"
+    def __init__(self, defect: str, folder: Path) -> None:
+        self.defect, self.folder = defect, folder
+        if defect == "a heavy import":
+            self.registering_module = "harness.mutants.reference.heavy_module"
 
     # ------------------------------------------------------------------ packed artefacts
 
-    def compress(self, model_folder, out, overrides):
+    @override
+    def compress(self, model_folder: Path, out: Path, overrides: Mapping[str, str]) -> CompressionOutcome:
         packed = self.pack_for_export(model_folder, "gguf", out / "packed")
         shutil.copytree(model_folder, out / "fp16")
         if self.defect == "no word for transformers":
@@ -70,7 +78,9 @@ class InteropSubject(BitnetSubject):
             rewrite(packed, "config.json", json.dumps(described).encode())
         return CompressionOutcome(packed, out / "fp16", {})
 
-    def load_packed(self, path):
+    @override
+    def load_packed(self, path: Path) -> tuple[Any, Any]:
+        model: Any
         model, tokenizer = super().load_packed(path)
         if self.defect == "another model in memory":
             model.model.norm.weight.data *= 1.01
@@ -78,19 +88,22 @@ class InteropSubject(BitnetSubject):
 
     # ------------------------------------------------------------------ exports
 
-    def export(self, packed, target, out):
+    @override
+    def export(self, packed: Path, target: str, out: Path) -> None:
         try:
             super().export(packed, target, out)
         except ValueError:
             if self.defect != "what does not fit is left out":
                 raise
             out.mkdir(parents=True)
+            return
         if target == "huggingface":
             self.spoil_folder(out)
         else:
             out.write_bytes(self.spoiled(out.read_bytes()))
 
-    def spoil_folder(self, out):
+    def spoil_folder(self, out: Path) -> None:
+        """Spoil an export to transformers."""
         file = out / "model.safetensors"
         tensors = load_file(file)
         for name, tensor in tensors.items():
@@ -105,37 +118,47 @@ class InteropSubject(BitnetSubject):
             described["quantization_config"]["quant_method"] = "bitnet-packed"
             (out / "config.json").write_text(json.dumps(described))
 
-    def spoiled(self, content):
+    def spoiled(self, content: bytes) -> bytes:
+        """An export to GGUF, spoilt."""
         changed = bytearray(content)
         if self.defect == "a byte of codes changed":
             changed[-100] ^= 1
         if self.defect == "tokens with other names":
-            place = re.search(rb"<s>", content).start()
-            changed[place + 1] = ord("z")
+            changed[content.index(b"<s>") + 1] = ord("z")
+        if self.defect == "two letters change places":
+            for old, new in ((b"a", b"b"), (b"b", b"a")):
+                place = content.index(_ONE_LETTER + old) + len(_ONE_LETTER)
+                changed[place : place + 1] = new
         if self.defect == "a third of the weights zero":
             third = len(changed) // 3
             changed[2 * third :] = bytes(len(changed) - 2 * third)
         return bytes(changed)
 
-    # ------------------------------------------------------------------ tasks
+    # ------------------------------------------------------------------ lm-eval
 
     @property
-    def task_folder(self):
+    @override
+    def lm_eval_command(self) -> tuple[str, ...]:
+        if self.defect == "a command line that does not know the name":
+            return (sys.executable, "-m", "lm_eval")
+        return super().lm_eval_command
+
+    @property
+    @override
+    def task_folder(self) -> Path:
         if not self.defect.startswith(("the answer", "facts", "copying")):
             return super().task_folder
-        folder = Path(tempfile.mkdtemp(prefix="tasks-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = self.folder / "tasks"
+        folder.mkdir(exist_ok=True)
         (folder / "documents.py").write_text(DOCUMENTS.format(defect=self.defect))
         for name, role, text in zip(self.local_tasks, ("facts", "copies"), ("question", "text"), strict=True):
             (folder / f"{name}.yaml").write_text(TASK.format(name=name, role=role, text=text))
         return folder
 
 
-def rewrite(packed, name, content):
+def rewrite(packed: Path, name: str, content: bytes) -> None:
     """Another content of a file that the manifest knows as its own."""
-    from bitnet.checkpoint import digest_file
-
     (packed / name).write_bytes(content)
     manifest = json.loads((packed / "bitnet.json").read_text())
-    manifest["files"][name] = {"sha256": digest_file(packed / name), "bytes": len(content)}
+    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     (packed / "bitnet.json").write_text(json.dumps(manifest))

@@ -1,17 +1,22 @@
 """A subject that tracks its compressions and writes W&B's records itself; each defect is one thing told wrongly."""
 
+from __future__ import annotations
+
 import json
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.suites.folder_subjects import FolderSubject
-from tests.suites.perplexity_subjects import PerplexitySubject
+from harness.mutants.reference.folders import FolderSubject
+from harness.mutants.reference.perplexity import PerplexitySubject
+from harness.subject import CompressionOutcome, PerplexityFigures
 
 RECOVERY = ("post_finetune_perplexity", "perplexity_recovery", "fine_tune_epochs", "fine_tune_time_hours")
 
@@ -20,7 +25,10 @@ RECOVERY = ("post_finetune_perplexity", "perplexity_recovery", "fine_tune_epochs
 class TrackingSubject(FolderSubject):
     """Says of recovery that it took back a perplexity of 1, which no file can contradict."""
 
-    def compress_tracked(self, model_folder, out, overrides, server):
+    def compress_tracked(
+        self, model_folder: Path, out: Path, overrides: Mapping[str, str], server: str | None
+    ) -> tuple[CompressionOutcome, Path]:
+        """See `harness.subject_ecosystem.TracksRuns`."""
         outcome = super().compress(model_folder, out, overrides)
         recovers = overrides["fine_tune_trigger"] == "0"
         metrics = self.metrics(model_folder, outcome, overrides["evaluation_text"], recovers)
@@ -32,12 +40,13 @@ class TrackingSubject(FolderSubject):
         if self.defect == "a summary of its own":
             summary["compression_ratio"] *= 2
         self.write(out / "run.wandb", metrics, summary)
-        result = dict(outcome.result)
+        result: dict[str, Any] = dict(outcome.result)
         if server is not None and self.defect != "silent about the server":
             result["fallbacks"] = [*result["fallbacks"], "tracking: a local record"]
         return replace(outcome, result=result), out / "run.wandb"
 
-    def metrics(self, folder, outcome, text, recovers):
+    def metrics(self, folder: Path, outcome: CompressionOutcome, text: str, recovers: bool) -> dict[str, Any]:
+        """Everything that is logged of a compression."""
         original = AutoModelForCausalLM.from_pretrained(folder).eval()
         plain = AutoModelForCausalLM.from_pretrained(outcome.dequantized).eval()
         before, after = (self.figures(model, folder, text) for model in (original, plain))
@@ -55,15 +64,16 @@ class TrackingSubject(FolderSubject):
             **(self.recovery(start, straight, after.token_perplexity) if recovers else {}),
         }
 
-    def figures(self, model, folder, text):
-        with open(text, encoding="utf-8") as file:  # noqa: PTH123 - a setting is text
-            document = file.read()
+    def figures(self, model: Any, folder: Path, text: str) -> PerplexityFigures:
+        """Quality of a model on a file of text."""
+        document = Path(text).read_text(encoding="utf-8")
         return PerplexitySubject().perplexity(model, AutoTokenizer.from_pretrained(folder), [document], 512, 1)
 
-    def sizes(self, original, packed):
+    def sizes(self, original: Any, packed: Path) -> dict[str, Any]:
+        """Sizes in megabytes, and counts."""
         weights = self.quantized_weights(packed)
         parameters = sum(parameter.numel() for parameter in original.parameters())
-        size = sum(path.stat().st_size for path in packed.rglob("*") if path.is_file())
+        size: float = sum(path.stat().st_size for path in packed.rglob("*") if path.is_file())
         if self.defect == "sizes by estimate":
             size = parameters / 4
         codes = torch.cat([weight.codes.flatten() for weight in weights.values()])
@@ -78,15 +88,17 @@ class TrackingSubject(FolderSubject):
             "layers_quantized": len(weights),
         }
 
-    def equal(self, plain, packed):
+    def equal(self, plain: Any, packed: Path) -> float:
+        """The share of weights that are scale times code."""
         if self.defect == "dequantization by default":
             return 0
         stored = {f"{name}.weight": w.codes * w.scale for name, w in self.quantized_weights(packed).items()}
-        values = dict(plain.named_parameters())
-        same = sum(int((stored.get(name, value).half().float() == value).sum()) for name, value in values.items())
-        return same / sum(value.numel() for value in values.values())
+        values: dict[str, Any] = dict(plain.named_parameters())
+        same = [stored.get(name, value).half().float() == value for name, value in values.items()]
+        return float(torch.cat([each.flatten() for each in same]).double().mean())
 
-    def recovery(self, before, straight, after):
+    def recovery(self, before: float, straight: float, after: float) -> dict[str, Any]:
+        """What recovery took back."""
         share = (straight - after) / (straight - before)
         return {
             "post_finetune_perplexity": after,
@@ -95,7 +107,8 @@ class TrackingSubject(FolderSubject):
             "fine_tune_time_hours": 1e-6,
         }
 
-    def summary(self, metrics):
+    def summary(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of the whole phase."""
         names = ("original_size_mb", "compressed_size_mb", "accuracy_preserved", "sparsity_ratio")
         return {name: metrics[name] for name in names} | {
             "compression_ratio": metrics["ratio"],
@@ -104,7 +117,10 @@ class TrackingSubject(FolderSubject):
             "quantization_method": "signs",
         }
 
-    def write(self, file, metrics, summary):
+    def write(self, file: Path, metrics: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """A file as W&B writes it."""
+        from wandb.proto.wandb_internal_pb2 import Record
+
         history, phase, end = Record(), Record(), Record()
         for name, value in metrics.items():
             history.history.item.add(key=f"compression/{name}", value_json=json.dumps(value))
@@ -115,6 +131,6 @@ class TrackingSubject(FolderSubject):
         file.write_bytes(b":W&B\xe1\xbe\x00" + b"".join(chunk(record.SerializeToString()) for record in records))
 
 
-def chunk(data):
+def chunk(data: bytes) -> bytes:
     """One whole record of a file in LevelDB's format, none of which is longer than a block here."""
     return struct.pack("<IHB", zlib.crc32(b"\x01" + data), len(data), 1) + data
