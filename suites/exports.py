@@ -76,8 +76,12 @@ def exporter_of(subject: Subject, target: str) -> ExportsModels:
 
 @pytest.fixture(scope="session")
 def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `save_wide_model`."""
+    return save_wide_model(tmp_path_factory.mktemp("wide") / "model")
+
+
+def save_wide_model(folder: Path) -> Path:
     """A random Llama whose queries share keys and values, with a byte-level tokenizer that merges."""
-    folder = tmp_path_factory.mktemp("wide") / "model"
     tokenizer = merging_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 import harness.plugin
+from suites.exports import save_wide_model
 from suites.props import PROPS
 from suites.small_architectures import save_small_model
 from suites.small_models import save_random_llama
@@ -117,6 +118,7 @@ MODELS: Final[Mapping[str, Callable[[Path], Path]]] = MappingProxyType(
         "wide": lambda folder: save_random_llama(folder, width=128),
         "narrow": lambda folder: save_random_llama(folder, change=_spread_norms),
         "ternary": lambda folder: save_random_llama(folder, change=_round_projections),
+        "merging": save_wide_model,
         "untied": lambda folder: save_small_model(folder, "llama", tied=False),
     }
 )

@@ -47,8 +47,8 @@ class Matrix(Record):
     """The outcome of a run over mutants; `complete` when they were all there are.
 
     `checks` are all checks of all suites, named `file::function`. A check is idle when it has killed no mutant, which
-    only a complete run can say. `set_aside` has the checks whose mutants cannot be had here, and why: they are not idle,
-    and have not been seen to fail either.
+    only a complete run can say. `set_aside` has the checks whose mutants cannot be had here, and why: they are not
+    idle, and have not been seen to fail either.
     """
 
     complete: bool

@@ -30,7 +30,7 @@ COPYING = "test_copying_is_solved_by_looking_back_and_by_nothing_else"
 REAL = "test_a_real_model_copies_and_needs_its_attention_for_it"
 
 TRANSFORMERS = Stage("test_interop_transformers.py", ("random",), props=("short-texts", "one-process"))
-GGUF = Stage("test_interop_gguf.py", ("random",), props=("short-texts",))
+GGUF = Stage("test_interop_gguf.py", ("merging",), props=("short-texts",))
 LLAMA_CPP = replace(GGUF, needs=("llama_cpp",))
 LM_EVAL = Stage(
     "test_interop_lm_eval.py",
