@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
+from harness.mutants.reference.quantizing import ReferenceSubject
 from harness.subject import QuantizedWeight
-from tests.suites.reference_subject import ReferenceSubject
 
 EPSILON = 1e-2
 RULE = replace(ReferenceSubject.declaration.variants[1], tie_rule="half_even")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.mutants.mutant import Stage
 from tests.suites import promising_subjects as subjects
 from tests.suites.audits import audit, audit_class
 
@@ -15,7 +16,7 @@ NOT_FINITE = "test_a_weight_that_is_not_finite_is_rejected"
     ("suite", "only"), [(WEIGHTS, "scale or finite or extreme or float or zero"), (TOKENS, ""), (BYTES, "rejected")]
 )
 def test_limits_that_are_declared_are_respected(tmp_path: Path, suite: str, only: str) -> None:
-    done = audit_class(tmp_path, suite, subjects.Clamping, only=only)
+    done = audit_class(tmp_path / "run", Stage(suite, only=only), subjects.Clamping)
     assert done.red == set(), done.messages()
     assert done.with_outcome("passed")
 
@@ -47,29 +48,31 @@ def test_limits_that_are_declared_are_respected(tmp_path: Path, suite: str, only
     ],
 )
 def test_limits_that_are_not_declared_are_red(tmp_path: Path, suite: str, only: str, failing: set[str]) -> None:
-    done = audit_class(tmp_path, suite, subjects.SilentlyClamping, only=only)
+    done = audit_class(tmp_path / "run", Stage(suite, only=only), subjects.SilentlyClamping)
     assert done.red == failing, done.messages()
 
 
 def test_what_is_not_promised_may_not_pass_as_numbers(tmp_path: Path) -> None:
-    done = audit_class(tmp_path, WEIGHTS, subjects.NanBecomesZero, only="finite or matrix")
+    done = audit_class(tmp_path / "run", Stage(WEIGHTS, only="finite or matrix"), subjects.NanBecomesZero)
     assert done.red == {NOT_FINITE}, done.messages()
 
 
 def test_scales_in_half_precision_are_held_to_half_precision(tmp_path: Path) -> None:
-    done = audit_class(tmp_path, WEIGHTS, subjects.HalfScales, only="scales or extreme")
+    done = audit_class(tmp_path / "run", Stage(WEIGHTS, only="scales or extreme"), subjects.HalfScales)
     assert done.red == set(), done.messages()
     exact = "test_scales_are_exact_to_float32[absmean-tensor]"
     assert exact in done.with_outcome("not_applicable")
 
 
 def test_a_rule_of_its_own_is_held_to_no_reference(tmp_path: Path) -> None:
-    done = audit_class(tmp_path, WEIGHTS, subjects.OwnRule, only="rule or float_format or tie")
+    done = audit_class(tmp_path / "run", Stage(WEIGHTS, only="rule or float_format or tie"), subjects.OwnRule)
     assert {record.outcome for record in done.records} == {"not_applicable"}, done.messages()
 
 
 @pytest.mark.parametrize(("suite", "only"), [(BYTES, "format or width"), (WEIGHTS, "tie or exact or extreme")])
 def test_ggml_keeps_what_is_declared_for_it(tmp_path: Path, suite: str, only: str) -> None:
-    done = audit(tmp_path, suite, "from harness.subjects.gguf_ternary import Tq2 as factory\n", only=only)
+    done = audit(
+        tmp_path / "run", Stage(suite, only=only), "from harness.subjects.gguf_ternary import Tq2 as factory\n"
+    )
     assert done.red == set(), done.messages()
     assert done.with_outcome("passed")
