@@ -79,7 +79,7 @@ def test_a_run_goes_to_reports_latest_and_is_kept_in_the_history(command, reques
     assert requests == [Request("bitnet", "quick", (), 0, (), Path("reports/latest"))]
     assert {path.name for path in Path("reports/latest").iterdir()} == {"scorecard.json", *render.REPORTS.values()}
     assert [path.name for path in Path("reports/history").iterdir()] == ["20260102T030405-0123456789ab.json"]
-    assert "made-up 1.0 scores 8.6 %" in done.out
+    assert f"made-up 1.0 scores {cards.SCORE}" in done.out
     assert "reports/latest/scorecard.html" in done.out
 
 
@@ -199,7 +199,8 @@ def test_diff_names_scores_statuses_and_figures_that_changed(command) -> None:
     )
     lines = command("diff", "a.json", "b.json").out.splitlines()
     assert lines[0] == "before: made-up 1.0, quick, 0123456789ab, 2026-01-02T03:04:05+00:00"
-    assert lines[2] == "overall: 1.3 % -> 1.3 %"
+    score = f"{100 / cards.WEIGHT:.1f} %"
+    assert lines[2] == f"overall: {score} -> {score}"
     assert "2.ste: GREY -> RED (measured)" in lines
     assert "1.1.compression-ratio/ratio_over_target: 1.2 -> 1.5 x (better)" in lines
     assert command("diff", "a.json", "b.json").status == 0

@@ -31,6 +31,12 @@ BARS = {
     "x_label": "layer",
     "y_label": "norm",
 }
+ROWS = len(load_rulebook().criteria)
+MET, PARTLY, NOT_MET, CREDIT = 6, 4, 13, 6.5
+UNMEASURED = ROWS - MET - PARTLY - NOT_MET
+WEIGHT = sum(each.weight for each in load_rulebook().criteria)
+SCORE = f"{100 * CREDIT / WEIGHT:.1f} %"
+"""What `scorecard` has of the rulebook's rows."""
 BROKEN_PLOT = {"plot": "line", "title": "Broken", "x": [1.0], "y": {"a": [1.0, 2.0]}, "x_label": "", "y_label": ""}
 
 

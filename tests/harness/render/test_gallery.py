@@ -34,7 +34,7 @@ def test_checks_link_to_their_plots() -> None:
 
 def test_the_charts_set_then_beside_now() -> None:
     card = cards.scorecard()
-    assert "72.6 % → 8.6 %" in category_chart(build_page(card))
+    assert f"72.6 % → {cards.SCORE}" in category_chart(build_page(card))
     published = published_chart(card)
     assert "84.5 % → " in published
     assert "Integration (7)" in published

@@ -98,7 +98,7 @@ def test_figures_arithmetic_baseline_and_command_are_on_the_page(document: Docum
         "NaN ✗ missed",
         "0.92x ✗ missed",
         "95 % interval 2.02 to 2.6",
-        "6.5 / 75.5 = 8.6 %",
+        f"6.5 / {cards.WEIGHT} = {cards.SCORE}",
         "overall, mean of section 0",
         "bitnet-audit run --subject made_up.py:Subject --profile quick --model tiny --seed 0",
         "Not measured, and therefore not drawn: 1 of its values.",

@@ -107,6 +107,6 @@ def test_an_incomplete_run_is_an_error(suites: dict[str, Element]) -> None:
 def test_the_run_says_with_what_it_was_made(suites: dict[str, Element]) -> None:
     told = properties(suites["run"])
     assert told["Commit"] == "0123456789abcdef"
-    assert told["overall score"] == "8.6 %"
+    assert told["overall score"] == cards.SCORE
     restricted = parsed(cards.scorecard(only=("A.*",)))["run"]
     assert properties(case(restricted, "complete")) == {"restricted to": "A.*"}

@@ -110,7 +110,7 @@ def test_figures_evidence_arithmetic_and_environment_are_there(report: str) -> N
         "other measurement: ratio_over_target **1.2x**",
         "✗ broke `suites/test_ste.py::test_b` in 0.2 s: RuntimeError: boom second line",
         "| overall, mean of section 0 | 84.5% | 75.6 % |",
-        "**6.5 / 72.5 = 9.0 %**",
+        f"**6.5 / {cards.WEIGHT} = {cards.SCORE}**",
         "`bitnet-audit run --subject made_up.py:Subject --profile quick --model tiny --seed 0`",
     ):
         assert words in report
@@ -129,7 +129,9 @@ def test_the_summary_is_short_and_says_where_the_rest_is() -> None:
     summary = render_summary(cards.scorecard())
     assert len(summary.splitlines()) < 60
     assert "## Not met" in summary
-    assert "| **Overall** | **72.6 %** | **9.0 %** | **6** | **4** | **13** | **82** |" in summary
+    assert (
+        f"| **Overall** | **72.6 %** | **{cards.SCORE}** | **6** | **4** | **13** | **{cards.UNMEASURED}** |" in summary
+    )
     assert "scorecard.html" in summary
 
 

@@ -15,16 +15,16 @@ def page():
 
 
 def test_the_headline_gives_the_score_and_the_verdict_counts_every_row(page) -> None:
-    assert page.headline == "made-up 1.0 scores 9.0 %"
-    assert page.verdict == "105 criteria: 6 met, 4 partly met, 13 not met, 82 not measured."
-    assert sum(count.number for count in page.counts) == 105
+    assert page.headline == f"made-up 1.0 scores {cards.SCORE}"
+    assert page.verdict == (f"{cards.ROWS} criteria: 6 met, 4 partly met, 13 not met, {cards.UNMEASURED} not measured.")
+    assert sum(count.number for count in page.counts) == cards.ROWS
     assert page.problems == ()
     assert page.restriction == ""
 
 
 def test_the_published_score_stands_beside_what_the_audit_s_own_rows_give(page) -> None:
     now, published, rows = page.tiles
-    assert now.value == "9.0 %"
+    assert now.value == cards.SCORE
     assert (published.value, rows.value) == ("84.5 %", "72.6 %")
     assert "75.6 % and 72.6 %" in published.note
 
@@ -51,7 +51,7 @@ def test_what_is_not_met_or_behind_is_listed_but_not_what_only_follows_from_it(p
         "1.2.per-channel-scaling",
         "2.ste",
     }
-    assert len(page.unmeasured) == 81
+    assert len(page.unmeasured) == cards.UNMEASURED - 1
 
 
 def test_the_rule_is_told_with_the_rulebook_s_own_numbers(page) -> None:
@@ -69,14 +69,14 @@ def test_facts_and_environment_are_told_with_the_command_that_makes_everything_a
 
 def test_an_incomplete_run_says_so_in_its_headline() -> None:
     page = build_page(cards.incomplete())
-    assert page.headline == "made-up 1.0 scores 9.0 % in a run that is not complete"
+    assert page.headline == f"made-up 1.0 scores {cards.SCORE} in a run that is not complete"
     assert len(page.problems) == 4
     assert dict(page.facts)["Started"] == "2026-01-02 03:04 UTC"
 
 
 def test_a_restricted_run_says_so_in_its_headline() -> None:
     page = build_page(cards.scorecard(only=("A.packing-exact", "2.*")))
-    assert page.headline == "made-up 1.0 scores 9.0 % on a selection of rows"
+    assert page.headline == f"made-up 1.0 scores {cards.SCORE} on a selection of rows"
     assert page.restriction == "A.packing-exact, 2.*"
 
 

@@ -76,4 +76,4 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("overall: measured 0.0860927")
+    assert done.stdout.splitlines()[-1].startswith(f"overall: measured {cards.CREDIT / cards.WEIGHT:.6g}")
