@@ -93,6 +93,14 @@ def test_a_sample_cannot_say_that_a_check_is_idle() -> None:
     )
 
 
+def test_a_check_whose_mutants_cannot_be_had_is_set_aside_and_counted() -> None:
+    made = matrix(checks=(ONE, OTHER, IDLE), set_aside={IDLE: "a_library not installed"})
+    assert made.idle_checks == ()
+    assert made.sound
+    assert "0 of 3 checks idle (1 set aside); " in summary(made)
+    assert from_json(json.loads(json.dumps(as_json(made)))) == made
+
+
 def test_the_summary_counts() -> None:
     text = summary(matrix(trial(), trial("second", fate="equal"), checks=(ONE, OTHER, IDLE), false_alarms=(ALARM,)))
     assert text == "2 mutants: 1 killed, 1 survived; 2 of 3 checks idle; 1 false alarms over 20 seeds"

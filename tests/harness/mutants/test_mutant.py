@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,25 @@ def test_there_are_many_mutants_in_every_area_and_each_names_a_row() -> None:
     rulebook = load_rulebook()
     assert [mutant.id for mutant in mutants if rulebook.get(mutant.criterion) is None] == []
     assert all(mutant.title and mutant.checks for mutant in mutants)
+
+
+def test_the_readme_tells_how_many_there_are() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (told,) = map(int, re.findall(r"holds more than (\d+) subjects with one defect", readme))
+    assert told < sum(len(family.mutants) for family in catalogue.families()) <= told + 50
+
+
+def test_mutants_that_need_what_is_not_installed_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue, "all_mutants", catalogue.all_mutants.__wrapped__)
+    left, aside = {mutant.area for mutant in catalogue.all_mutants()}, catalogue.absent.__wrapped__()
+    assert set(catalogue.areas()) - left == {"tracking", "lm-eval"}
+    assert "wandb not installed" in aside["test_tracking.py::test_the_summary_of_the_phase_says_the_same"]
+    assert {name.partition("::")[0] for name in aside} == {
+        "test_tracking.py",
+        "test_interop_gguf.py",
+        "test_interop_lm_eval.py",
+    }
 
 
 def test_mutants_are_chosen_by_glob_and_area() -> None:

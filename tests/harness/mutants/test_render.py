@@ -33,6 +33,15 @@ def test_problems_name_what_is_not_sound() -> None:
     assert lines[3] == f"false alarm: suites/{ONE} with seed 3: AssertionError: <no>"
 
 
+def test_checks_set_aside_are_shown_with_the_reason_and_are_no_problem() -> None:
+    made = matrix(checks=(ONE, OTHER, IDLE), set_aside={IDLE: "a_library not installed"})
+    output = io.StringIO()
+    print_matrix(made, Console(file=output, width=100, color_system=None))
+    assert problems(made) == []
+    assert f"set aside: {IDLE}: a_library not installed" in output.getvalue()
+    assert all("library not installed" in text for text in (render_markdown(made), render_html(made)))
+
+
 def test_a_terminal_and_a_file_get_the_whole_table() -> None:
     for terminal in (True, False):
         output = io.StringIO()
