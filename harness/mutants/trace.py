@@ -189,7 +189,8 @@ def _pieces(thing: Any) -> Iterator[bytes]:
     elif isinstance(thing, np.ndarray):
         yield thing.tobytes()
     elif isinstance(thing, Path):
-        yield from _file_pieces(thing)
+        # The current folder stands for none: what happens to lie where the run was started has not been given.
+        yield from _file_pieces(thing) if thing != Path() else (b"a place",)
     elif isinstance(thing, str):
         yield b"a place" if os.sep in thing else ascii(thing).encode()
     elif thing is None or isinstance(thing, (int, float, bool)):

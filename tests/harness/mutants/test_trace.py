@@ -148,6 +148,13 @@ def test_files_are_told_apart_by_what_they_hold_but_places(tmp_path: Path) -> No
     assert trace.digest(folder / "a.json") != trace.digest(folder)
 
 
+def test_what_lies_where_the_run_was_started_was_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = trace.digest(Path())
+    (tmp_path / "a.txt").write_text("anything")
+    assert trace.digest(Path()) == before != trace.digest(tmp_path)
+
+
 def test_long_arguments_are_cut() -> None:
     calls = record(GateSubject(), Path("nowhere"), lambda s: s.recovery_triggered(*[0.123456789] * 3))
     assert len(calls["suites/test_a.py::test_b[c d]"][-1][1]) < 160
