@@ -107,6 +107,8 @@ def interop(session: nox.Session) -> None:
     words = [word for criterion in INTEROP for word in ("--only", criterion)]
     words += session.posargs or ["--profile", "full", "--model", "tiny"]
     session.run("bitnet-audit", "run", "--out", str(REPORTS.parent / "interop"), *words)
+    # Only here is llama.cpp, without which the mutants of its checks are set aside.
+    session.run("bitnet-audit", "mutants", "--area", "gguf", "--seeds", "1")
 
 
 @nox.session(default=False)

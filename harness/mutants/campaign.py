@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -112,12 +112,19 @@ def clean_runs(plan: Plan) -> tuple[CleanRun, ...]:
         family = catalogue.family_of(mutant)
         key = (family.clean_name, mutant.stage.whole)
         if key not in found:
-            first = mutant.stage.whole if plan.complete else mutant.stage
+            first = mutant.stage.whole if plan.complete else _together(plan.mutants, *key)
             found[key] = CleanRun(family.area, family.clean_name, first, 0)
             if mutant.stage == family.stage or not mutant.stage.only:
                 others = range(1, plan.seeds)
                 repeated += [CleanRun(family.area, family.clean_name, mutant.stage, seed) for seed in others]
     return (*found.values(), *repeated)
+
+
+def _together(mutants: Sequence[Mutant], clean_name: str, whole: Stage) -> Stage:
+    """A stage with the checks that any of these mutants is shown of one clean subject's."""
+    of_subject = [mutant for mutant in mutants if catalogue.family_of(mutant).clean_name == clean_name]
+    asked = dict.fromkeys(mutant.stage.only for mutant in of_subject if mutant.stage.whole == whole)
+    return whole if "" in asked else replace(whole, only=" or ".join(f"({each})" for each in asked))
 
 
 def every_check() -> tuple[str, ...]:

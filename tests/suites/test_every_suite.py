@@ -42,7 +42,10 @@ def test_a_mutant_turns_its_own_checks_red_and_no_others(tmp_path: Path, mutant:
     assert mutant.criterion in {name for each in caught for name in each.criteria}
 
 
-@pytest.mark.parametrize("area", ["activations", "ste", "gates", "kernels", "recovery", "code-quality"])
+AREAS = ("activations", "ste", "gates", "kernels", "recovery", "registry", "tracking", "dashboard", "code-quality")
+
+
+@pytest.mark.parametrize("area", AREAS)
 def test_a_clean_subject_passes_every_check(tmp_path: Path, area: str) -> None:
     (family,) = (each for each in catalogue.families() if each.area == area)
     done = audition(family.stage.whole, area, tmp_path / "run", shared(tmp_path))

@@ -54,7 +54,14 @@ def test_checks_that_start_processes_run_with_one_seed_and_the_others_with_all()
 
 def test_a_sample_runs_clean_subjects_on_what_its_mutants_run_on() -> None:
     runs = clean_runs(Plan(catalogue.select(area="report"), seeds=2))
-    assert [(run.seed, run.stage.only) for run in runs] == [(0, "not reloads"), (1, "not reloads")]
+    assert [(run.seed, run.stage.only) for run in runs] == [(0, "(not reloads)"), (1, "not reloads")]
+
+
+def test_a_sample_of_mutants_of_different_checks_runs_their_clean_subject_on_all_of_these() -> None:
+    (run,) = clean_runs(Plan(chosen("transformers/a-heavy-import", "transformers/rows-*"), seeds=2))
+    assert run.stage.only == (
+        "(test_importing_the_package_loads_no_library) or (test_exported_weights_are_the_packed_ones)"
+    )
 
 
 def test_a_run_of_nothing_is_refused() -> None:
