@@ -18,6 +18,7 @@ from transformers import (
 
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
+from bitnet.layer_store import TernaryLayer
 
 VOCABULARY = 288
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
@@ -93,3 +94,8 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(["the cat sat on the mat and the dog sat on the log " * 4], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def ternary_layers(weights):
+    """Planes by layer name as compensation finds them, with errors that nothing reads."""
+    return {name: TernaryLayer.of(weight, torch.zeros(weight.codes.shape[1]), 0.0) for name, weight in weights.items()}

@@ -5,6 +5,7 @@ import pytest
 from bitnet.compressed_model import matrix
 from bitnet.dual_output import load_fp16
 from bitnet.fine_tuner import RecoveryReport
+from bitnet.huggingface import load_folder
 from bitnet.packed_manifest import TENSORS
 from bitnet.quality import EXPLANATIONS
 from bitnet.sizes import tensor_bytes
@@ -146,8 +147,8 @@ def test_the_plan_accounts_for_every_parameter(finished):
     }
 
 
-def test_the_weight_error_of_a_layer_is_that_of_the_written_model(finished):
-    original, (written, _) = finished.outcome.run.loaded.model, load_fp16(finished.out / "fp16")
+def test_the_weight_error_of_a_layer_is_that_of_the_written_model(finished, model_folder):
+    (original, _), (written, _) = load_folder(model_folder), load_fp16(finished.out / "fp16")
     for layer in finished.result.layers:
         before, after = (matrix(model.get_submodule(layer.name)).float() for model in (original, written))
         expected = float((before - after).square().sum() / before.square().sum())

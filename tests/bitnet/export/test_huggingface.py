@@ -13,7 +13,7 @@ from bitnet.errors import BitnetError
 from bitnet.export import export
 from bitnet.export.huggingface import narrowest, pack_rows
 from tests.bitnet.export.conftest import ONE_SCALE
-from tests.bitnet.small_models import packed_model, small_model
+from tests.bitnet.small_models import packed_model, small_model, ternary_layers
 
 TOKENS = torch.randint(2, 288, (2, 24), generator=torch.Generator().manual_seed(0))
 
@@ -61,7 +61,8 @@ def test_layers_that_were_kept_stay_plain(pack, tmp_path, uncompiled):
     model, kept = small_model("llama"), "model.layers.0.mlp.up_proj"
     whole = packed_model("llama", **ONE_SCALE)
     planes = {name: layer.ternary() for name, layer in whole.layers.items() if name != kept}
-    packed = pack(model=CompressedModel.from_planes(model, Phase4Config(**ONE_SCALE).resolved(1000), planes))
+    config = Phase4Config(**ONE_SCALE).resolved(1000)
+    packed = pack(model=CompressedModel.from_planes(model, config, ternary_layers(planes)))
     out = export(packed, tmp_path / "out", "huggingface").path
     described = json.loads((out / "config.json").read_text())["quantization_config"]
     assert set(described["modules_to_not_convert"]) == {"lm_head", kept}

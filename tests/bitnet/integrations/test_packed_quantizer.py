@@ -14,9 +14,8 @@ from bitnet.bitlinear import TernaryLinear
 from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
-from bitnet.layer_store import TernaryLayer
 from bitnet.packed_settings import METHOD
-from tests.bitnet.small_models import packed_model, small_model, small_tokenizer
+from tests.bitnet.small_models import packed_model, small_model, small_tokenizer, ternary_layers
 
 TOKENS = torch.randint(2, 288, (2, 24), generator=torch.Generator().manual_seed(0))
 KEPT = "model.layers.1.mlp.down_proj"
@@ -33,8 +32,7 @@ def mixed_model():
     one, two = packed_model("llama"), packed_model("llama", planes=2)
     planes = {name: layer.ternary() for name, layer in one.layers.items() if name != KEPT}
     planes["model.layers.0.self_attn.o_proj"] = two.layers["model.layers.0.self_attn.o_proj"].ternary()
-    found = {name: TernaryLayer.of(each, torch.zeros(each.codes.shape[1]), 0.0) for name, each in planes.items()}
-    return CompressedModel.from_planes(small_model("llama"), Phase4Config().resolved(1000), found)
+    return CompressedModel.from_planes(small_model("llama"), Phase4Config().resolved(1000), ternary_layers(planes))
 
 
 MODELS = {
