@@ -37,6 +37,8 @@ from harness.subject_records import TieRule as TieRule
 from harness.subject_records import WeightVariant as WeightVariant
 from harness.subject_speed import DecodesPacked as DecodesPacked
 from harness.subject_speed import GivenWeights as GivenWeights
+from harness.subject_speed import JoinedProducts as JoinedProducts
+from harness.subject_speed import JoinsProducts as JoinsProducts
 from harness.subject_speed import MultipliesTernary as MultipliesTernary
 from harness.subject_speed import PackedDecoder as PackedDecoder
 from harness.subject_speed import PreparedProduct as PreparedProduct

@@ -82,6 +82,27 @@ class MultipliesTernary(Protocol):
         ...
 
 
+class JoinedProducts(Protocol):
+    """Several prepared products of one input as one call."""
+
+    def into(self, x: Float32[Tensor, "... in"], outs: Sequence[Float32[Tensor, "... out"]]) -> object:
+        """Each product of a call, written into a contiguous tensor of its own; raises where x or one of them does not
+        fit, or where there are not as many as products."""
+        ...
+
+
+@runtime_checkable
+class JoinsProducts(Protocol):
+    """Does several products of one input in one call, as those with query, key and value are; an option."""
+
+    def join_products(self, products: Sequence[PreparedProduct]) -> JoinedProducts:
+        """Join products of `prepare_product`; each result is that of the product by itself.
+
+        Raises on no product and on products of different input widths.
+        """
+        ...
+
+
 @runtime_checkable
 class PackedDecoder(Protocol):
     """A packed model that is open, and the sequence that it has seen so far."""

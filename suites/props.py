@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import harness.statistics
-from harness.mutants.reference.kernels import Prepared
 from harness.opponents import llama_cpp
 from harness.opponents.decoders import TransformersArm
 from harness.opponents.products import SubjectProduct, in_turn
@@ -247,10 +246,10 @@ def small_products(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
     patch.setattr(kernel_races, "RUN_MACS", 1.0)
     patch.setattr(kernel_races, "STREAMED_BYTES", 1 << 13)
 
-    def timed(layers: Any, x: Any, products: int, *words: Any) -> Any:
-        kind = "subject" if isinstance(layers[0], Prepared) else "int8"
+    def timed(layers: Any, x: Any, products: int, way: str, *words: Any) -> Any:
+        kind = "int8" if "quantized::" in way else "subject"
         each = SECONDS[kind] * len(x) / products
-        return in_turn([Clocked(clock, each, layer) for layer in layers], x, products, *words)
+        return in_turn([Clocked(clock, each, layer) for layer in layers], x, products, way, *words)
 
     class Limit:
         macs, bytes, name = 1e6, 1 << 20, "a limit"

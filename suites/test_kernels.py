@@ -17,7 +17,7 @@ from jaxtyping import Float32, Float64, Int8, Int64
 from torch import Tensor
 
 from harness.evidence import Evidence
-from harness.subject import MultipliesTernary, PreparedProduct, QuantizedWeight, Subject, require
+from harness.subject import JoinsProducts, MultipliesTernary, PreparedProduct, QuantizedWeight, Subject, require
 from suites.weights import rejected
 
 exact_kernels = pytest.mark.criterion("A.kernels-exact")
@@ -175,6 +175,30 @@ def test_tokens_do_not_depend_on_each_other(subject: Subject, seed: int) -> None
         alone = torch.cat([made(x[index : index + 1]) for index in range(len(x))])
         assert torch.equal(made(x), alone), backend
         assert torch.equal(made(x.T.contiguous().T), alone), f"{backend} reads memory in another order"
+
+
+@exact_kernels
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_products_in_one_call_are_those_of_each(subject: Subject, tokens: int, seed: int) -> None:
+    """Of heights and scale groups that follow each other in any order; what does not fit is rejected."""
+    join, prepare = require(subject, JoinsProducts).join_products, require(subject, MultipliesTernary).prepare_product
+    x = random_codes(tokens, 200, seed).float() * 0.37
+    for backend in backends_of(subject):
+        made = [
+            prepare(random_planes(rows, 200, planes, group_size, seed + rows), backend=backend)
+            for rows, planes, group_size in ((48, 1, None), (65, 1, None), (33, 2, 64), (64, 1, 16), (48, 1, None))
+        ]
+        expected = [each(x) for each in made]
+        outs = [torch.full_like(each, torch.nan) for each in expected]
+        joined = join(made)
+        joined.into(x, outs)
+        assert all(map(torch.equal, outs, expected)), f"{backend}: a result is not that of its product alone"
+        rejected(joined.into, x, outs[:-1])
+        rejected(joined.into, x, [*outs[:-1], torch.empty(tokens, 47)])
+        rejected(joined.into, x[:, 1:], outs)
+        narrow = prepare(random_planes(48, 199, 1, None, seed), backend=backend)
+        rejected(join, [*made, narrow])
+    rejected(join, [])
 
 
 @exact_kernels

@@ -12,8 +12,8 @@ each operation rounded once. Every backend returns the same bits.
 that the BLAS likes. It has to: it must agree bit for bit with `BitLinear`, which it was trained as. The two differ by
 float rounding alone, and the kernels are the more exact: with n planes times groups their error is at most
 (n + 3) 2^-24 sum_k |x_k w_k| to first order, where a float sum over `in` features allows (in + 2) 2^-24.
-So kernels are never slipped under a `TernaryLinear`; a caller asks for them, by `PreparedWeight` for a matrix or
-`accelerate` for a model.
+So kernels are never slipped under a `TernaryLinear`; a caller asks for them, by `PreparedWeight` for a matrix,
+`PreparedWeights` for several of one input, or `accelerate` for a model.
 
 In memory every backend holds 2 bits a weight; base-3 (1.6 bits) is a codec of files, repacked as they are read. A
 product straight from base-3 (five rows a byte, taken apart by two conditional subtractions and three look-ups of
@@ -30,7 +30,8 @@ and "torch".
 """
 
 from bitnet.kernels.backends import backend, backends
+from bitnet.kernels.joined import PreparedWeights
 from bitnet.kernels.layers import KernelLinear, accelerate
 from bitnet.kernels.prepared import PackedPlane, PreparedWeight
 
-__all__ = ["KernelLinear", "PackedPlane", "PreparedWeight", "accelerate", "backend", "backends"]
+__all__ = ["KernelLinear", "PackedPlane", "PreparedWeight", "PreparedWeights", "accelerate", "backend", "backends"]

@@ -14,6 +14,10 @@ def forget_mapped(address: int, bytes: int) -> None:
 def exchange(type: type, table: object) -> None:
     """Take tensors of that type by the table that it has as `__dlpack_c_exchange_api__` (DLPack 1.3)."""
 
+def try_forward_all(weights: list[Weight], x: Tensor, ys: tuple[Tensor, ...], threads: int) -> bool:
+    """`Weight.try_forward` for several weights of one x, quantized once; False, and nothing written, where a tensor or
+    the number of them does not fit."""
+
 class Weight:
     """A ternary matrix in the kernels' layout."""
 

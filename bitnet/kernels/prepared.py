@@ -78,7 +78,7 @@ class PreparedWeight:
         self._bias = bias
         self._ternary: list[TernaryWeight] = []
         # The usual product in one call, which looks at the tensors itself: Python would take three times as long.
-        self._try: Callable[[Tensor, Tensor, int], bool] = _not_here
+        self._try: Callable[[Tensor, Tensor, int], bool] = not_here
         if self.backend == TORCH:
             self._ternary = [TernaryWeight(unpack(p.packed, p.codec, width), p.scale, group_size) for p in planes]
         else:
@@ -122,9 +122,9 @@ class PreparedWeight:
             y = x.new_empty(*x.shape[:-1], self.out_features)
             if self._try(x, y, self.threads):
                 return y
-        tokens = self._tokens(x)
+        tokens = self.tokens(x)
         y = tokens.new_empty(*x.shape[:-1], self.out_features)
-        self._write(tokens, y)
+        self.write(tokens, y)
         return y.to(x.dtype)
 
     def into(self, x: Float[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
@@ -136,16 +136,21 @@ class PreparedWeight:
         """
         if self._try(x, out, self.threads):
             return
-        tokens, shape = self._tokens(x), (*x.shape[:-1], self.out_features)
+        tokens = self.tokens(x)
+        self.check_result(tokens, out)
+        self.write(tokens, out)
+
+    def check_result(self, tokens: Float32[Tensor, "... in"], out: Tensor) -> None:
+        """Raise a BitnetError unless the product of `tokens` can be written into `out`."""
+        shape = (*tokens.shape[:-1], self.out_features)
         if not _plain(out) or out.shape != shape:
             raise BitnetError(
                 f"a product of shape {shape} cannot be written into a tensor of shape {tuple(out.shape)}, type "
                 f"{out.dtype} and device {out.device}; pass a contiguous float32 tensor of that shape on the CPU, "
                 "without a gradient."
             )
-        self._write(tokens, out)
 
-    def _tokens(self, x: Float[Tensor, "... in"]) -> Float32[Tensor, "... in"]:
+    def tokens(self, x: Float[Tensor, "... in"]) -> Float32[Tensor, "... in"]:
         """Checked activations as the kernels take them; raises as a call does."""
         fits = x.is_cpu and x.layout is _STRIDED and x.is_floating_point()
         if not (fits and x.ndim and x.shape[-1] == self.in_features):
@@ -157,7 +162,8 @@ class PreparedWeight:
             raise BitnetError("the kernels have no gradient; use TernaryLinear or BitLinear, or torch.no_grad().")
         return _contiguous(x, _FLOAT32)
 
-    def _write(self, tokens: Float32[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
+    def write(self, tokens: Float32[Tensor, "... in"], out: Float32[Tensor, "... out"]) -> None:
+        """Write the product of what `tokens` gave into a result that `check_result` lets pass."""
         count = tokens.numel() // self.in_features
         if self.backend == TORCH:
             flat = tokens.view(count, self.in_features)
@@ -229,9 +235,8 @@ def _plain(tensor: Tensor) -> bool:
     )
 
 
-def _not_here(x: Tensor, y: Tensor, threads: int) -> bool:
-    """Stands for the compiled `try_forward` on the torch backend."""
-    del x, y, threads
+def not_here(*_: object) -> bool:
+    """Stands for the compiled `try_forward` and `try_forward_all` on the torch backend."""
     return False
 
 

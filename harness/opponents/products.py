@@ -2,7 +2,8 @@
 
 Every arm runs by the shortest way that its interface has, below modules: torch and the subject through one call from
 Python for each product, into a result that is there already where the call takes one; ggml through one call for a
-graph of them. All of a product is timed, the quantization of its activations included, and so is that call.
+graph of them, and so the subject beside it, where it has such a call. All of a product is timed, the quantization of
+its activations included, and so is that call.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from harness.opponents import OpponentAbsent
-from harness.subject import MultipliesTernary, QuantizedWeight, WritesProduct
+from harness.subject import JoinsProducts, MultipliesTernary, PreparedProduct, QuantizedWeight, WritesProduct
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
@@ -26,17 +27,19 @@ if TYPE_CHECKING:
 
 INT8_ENGINES: Final = ("fbgemm", "onednn")
 INTO: Final = "a call from Python each, into one result"
+TOGETHER: Final = "one call for all of them, which quantizes the activations once, into a result each"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Weights made ready: `run` does the next products, `output` gives the first weight's, to be compared.
+    """Weights made ready: `run` does the next products, `output` gives the first weight's, to be compared, or all
+    where one call does them all.
 
     `once` does one product, so that a weight is in the caches before a run is timed.
     """
 
     run: Callable[[], object]
-    output: Callable[[], Float[Tensor, "tokens out"]]
+    output: Callable[[], Float[Tensor, "*several tokens out"]]
     once: Callable[[], object]
     way: str
     """How the products are called, in words."""
@@ -65,15 +68,18 @@ class Product(Protocol):
 
 @dataclass(frozen=True)
 class SubjectProduct:
-    """The subject's own, with its best backend."""
+    """The subject's own, with its best backend; `together`: all products of a run in one call, where it has one."""
 
     subject: MultipliesTernary
+    together: bool = False
     name: str = "subject"
     bits: float = 2.0
 
     def prepare(self, weights: Sequence[QuantizedWeight], x: Float32[Tensor, "tokens in"], products: int) -> Prepared:
         """As `Product.prepare`."""
         made = [self.subject.prepare_product([weight]) for weight in weights]
+        if self.together and isinstance(self.subject, JoinsProducts):
+            return joined(self.subject, made, x, products, len(weights[0].codes))
         out = torch.empty(len(x), len(weights[0].codes))
         written = [partial(each.into, out=out) for each in made if isinstance(each, WritesProduct)]
         if len(written) < len(made):
@@ -190,3 +196,28 @@ def in_turn(
             return (result if out is None else out).float()
 
     return Prepared(run, output, output, way)
+
+
+def joined(
+    subject: JoinsProducts, made: Sequence[PreparedProduct], x: Float32[Tensor, "tokens in"], products: int, rows: int
+) -> Prepared:
+    """Runs of one call each; like those of `in_turn`, a run goes on where the last one ended."""
+    runs = -(-len(made) // products)
+    places = [range(start, start + products) for start in range(0, runs * products, products)]
+    outs = torch.empty(products, len(x), rows)
+    results = outs.unbind()
+    calls = [subject.join_products([made[place % len(made)] for place in run]).into for run in places]
+    in_one = in_turn([partial(call, outs=results) for call in calls], x, 1, TOGETHER)
+
+    def output() -> Tensor:
+        found = []
+        for _ in calls:
+            outs.fill_(torch.nan)
+            in_one.run()
+            found.append(outs.clone())
+        return torch.cat(found)
+
+    def once() -> None:
+        made[0](x)
+
+    return Prepared(in_one.run, output, once, TOGETHER)

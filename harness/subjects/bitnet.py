@@ -26,6 +26,7 @@ from harness.subject import (
     GateDecision,
     GateMeasurements,
     GivenWeights,
+    JoinedProducts,
     OptimizerRecipe,
     PackedDecoder,
     PreparedProduct,
@@ -156,6 +157,12 @@ class BitnetSubject(BitnetModels, BitnetEcosystem):
 
         ternary = [TernaryWeight(plane.codes, plane.scale, plane.group_size) for plane in planes]
         return PreparedWeight.from_ternary(ternary, bias, backend=backend)
+
+    def join_products(self, products: Sequence[PreparedProduct]) -> JoinedProducts:
+        """`bitnet.kernels.PreparedWeights`."""
+        from bitnet.kernels import PreparedWeights
+
+        return PreparedWeights(cast(Any, products))
 
     def open_decoder(self, path: Path) -> PackedDecoder:
         """`bitnet.runtime.Runtime.open` with its defaults: one thread, the best kernels."""

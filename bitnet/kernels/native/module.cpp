@@ -1,7 +1,8 @@
 // The extension module `bitnet.kernels._native`.
 //
 // Tensors arrive as addresses, whose dtype, shape, layout and device the Python side (bitnet/kernels/prepared.py) has
-// checked; nothing else may call these functions. `try_forward` takes tensors and checks them itself.
+// checked; nothing else may call these functions. `try_forward` and `try_forward_all` take tensors and check them
+// themselves.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -37,22 +38,49 @@ float quantize(const std::string& backend, uintptr_t x, int64_t width, uintptr_t
 
 bitnet::Exchange exchange;
 
+template <class T>
+T* data(const bitnet::DLTensor& tensor) {
+    return reinterpret_cast<T*>(static_cast<char*>(tensor.data) + tensor.byte_offset);
+}
+
+// Tokens in `x`, if the weight can write their products into `y`; else -1.
+int64_t tokens_between(const Weight& weight, const bitnet::DLTensor& x, const bitnet::DLTensor& y) {
+    const int32_t last = x.ndim - 1;
+    if (last < 0 || y.ndim != x.ndim || x.shape[last] != weight.width() || y.shape[last] != weight.rows()) return -1;
+    int64_t count = 1;
+    for (int32_t i = 0; i < last; ++i) {
+        if (x.shape[i] != y.shape[i]) return -1;
+        count *= x.shape[i];
+    }
+    return count;
+}
+
 // y = W x, if both are tensors as the kernels take them and of shapes that fit; else false, and nothing is done.
 bool try_forward(const Weight& weight, nb::handle x, nb::handle y, int threads) {
     bitnet::DLTensor from, to;
     if (!exchange.plain(x, &from) || !exchange.plain(y, &to)) return false;
-    const int32_t last = from.ndim - 1;
-    if (last < 0 || to.ndim != from.ndim || from.shape[last] != weight.width() || to.shape[last] != weight.rows())
-        return false;
-    int64_t count = 1;
-    for (int32_t i = 0; i < last; ++i) {
-        if (from.shape[i] != to.shape[i]) return false;
-        count *= from.shape[i];
-    }
-    const auto* tokens = reinterpret_cast<const float*>(static_cast<const char*>(from.data) + from.byte_offset);
-    auto* result = reinterpret_cast<float*>(static_cast<char*>(to.data) + to.byte_offset);
+    const int64_t count = tokens_between(weight, from, to);
+    if (count < 0) return false;
     const nb::gil_scoped_release released;
-    weight.forward(tokens, count, result, threads);
+    weight.forward(data<const float>(from), count, data<float>(to), threads);
+    return true;
+}
+
+// The same for several weights of one x; a tuple, whose tensors nobody can take away meanwhile.
+bool try_forward_all(const std::vector<const Weight*>& weights, nb::handle x, nb::tuple ys, int threads) {
+    bitnet::DLTensor from, to;
+    if (weights.empty() || ys.size() != weights.size() || !exchange.plain(x, &from)) return false;
+    std::vector<float*> results;
+    int64_t count = 0;
+    for (const nb::handle y : ys) {
+        const Weight* weight = weights[results.size()];
+        if (!weight || !exchange.plain(y, &to)) return false;
+        count = tokens_between(*weight, from, to);
+        if (count < 0) return false;
+        results.push_back(data<float>(to));
+    }
+    const nb::gil_scoped_release released;
+    bitnet::forward_all(weights.data(), weights.size(), data<const float>(from), count, results.data(), threads);
     return true;
 }
 
@@ -63,6 +91,7 @@ NB_MODULE(_native, m) {
     m.def("quantize", &quantize, nb::arg("backend"), nb::arg("x"), nb::arg("width"), nb::arg("codes"));
     m.def("exchange", [](nb::handle type, nb::handle table) { exchange.use(type, table); }, nb::arg("type"),
           nb::arg("table"));
+    m.def("try_forward_all", &try_forward_all);
     nb::class_<Weight>(m, "Weight")
         .def("__init__",
              [](Weight* self, int64_t rows, int64_t width, int64_t group_size, const std::string& backend) {

@@ -169,12 +169,8 @@ void Weight::multiply(const Tokens& tokens, int threads) const {
 }
 
 void Weight::forward(const float* x, int64_t count, float* y, int threads) const {
-    if (count == 0) return;
-    thread_local Activations activations;
-    activations.quantize(isa_, x, count, width_, matrix());
-    Tokens tokens = activations.tokens();
-    tokens.result = y;
-    multiply(tokens, threads);
+    const Weight* const self = this;
+    forward_all(&self, 1, x, count, &y, threads);
 }
 
 void Weight::accumulate(const int8_t* codes, int64_t count, int32_t* sums, int threads) const {
@@ -184,6 +180,22 @@ void Weight::accumulate(const int8_t* codes, int64_t count, int32_t* sums, int t
     Tokens tokens = activations.tokens();
     tokens.accumulators = sums;
     multiply(tokens, threads);
+}
+
+void forward_all(const Weight* const* weights, size_t number, const float* x, int64_t count, float* const* ys,
+                 int threads) {
+    if (count == 0) return;
+    thread_local Activations activations;
+    int64_t group_size = 0;
+    for (size_t i = 0; i < number; ++i) {
+        const Weight& weight = *weights[i];
+        const Matrix matrix = weight.matrix();
+        if (matrix.group_size != group_size) activations.quantize(weight.isa(), x, count, weight.width(), matrix);
+        group_size = matrix.group_size;
+        Tokens tokens = activations.tokens();
+        tokens.result = ys[i];
+        weight.multiply(tokens, threads);
+    }
 }
 
 }  // namespace bitnet

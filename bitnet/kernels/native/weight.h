@@ -72,4 +72,9 @@ private:
     std::vector<float> bias_;
 };
 
+// ys[i] [count][rows of weights[i]] of one x [count][width], the width of each of the `number` weights. The tokens are
+// quantized once for as long as weights with the same scale groups follow each other.
+void forward_all(const Weight* const* weights, size_t number, const float* x, int64_t count, float* const* ys,
+                 int threads);
+
 }  // namespace bitnet

@@ -91,6 +91,7 @@ FAMILIES = (
         {"": "A.speed-gemv-cached-llama", ROOF: "A.speed-gemm-16"},
         {
             "wrong by a fifth": (*PRODUCTS, ROOF),
+            "the last of several products left out": (STREAMED, BANDWIDTH),
             "a ratio without an interval": Defect(PRODUCTS, prop="no-interval"),
             "a second run that comes out faster": Defect(PRODUCTS, prop="race-second-run-faster"),
             "a limit of the machine that is too low": Defect((ROOF,), prop="low-peak"),

@@ -9,6 +9,7 @@ LONG = "test_long_sums_do_not_overflow"
 BITS = "test_all_backends_give_the_same_bits"
 TOKENS = "test_tokens_do_not_depend_on_each_other"
 ALONE = "test_a_token_that_is_not_finite_stays_alone"
+JOINED = "test_products_in_one_call_are_those_of_each"
 PLANES = "test_planes_that_do_not_fit_are_rejected"
 ACTIVATIONS = "test_activations_that_do_not_fit_are_rejected"
 
@@ -37,6 +38,10 @@ FAMILIES = (
             "any backend will do": (PLANES,),
             "shapes of activations not checked": (ACTIVATIONS,),
             "shapes of codes not checked": Defect((ACTIVATIONS,), crashes=True),
+            "the last of several products left out": (JOINED,),
+            "several products rounded to 16 bits": (JOINED,),
+            "several results not checked": Defect((JOINED,), crashes=True),
+            "any products joined": (JOINED,),
         },
     ),
 )

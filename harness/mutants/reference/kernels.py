@@ -75,6 +75,24 @@ class Prepared:
         return (sums[:, : len(planes)] * scales).sum(dim=(1, 2))
 
 
+class Joined:
+    """Several products in one call, which does them one after the other."""
+
+    def __init__(self, products: Sequence[Prepared], defect: str) -> None:
+        self.products, self.defect = products, defect
+
+    def into(self, x: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
+        """See `harness.subject.JoinedProducts`."""
+        if self.defect != "several results not checked":
+            shapes = [(*x.shape[:-1], product.rows) for product in self.products]
+            if [out.shape for out in outs] != shapes:
+                raise ValueError("results do not fit")
+        chosen = self.products[:-1] if self.defect == "the last of several products left out" else self.products
+        for product, out in zip(chosen, outs, strict=False):
+            result = product(x)
+            out.copy_(result.bfloat16() if self.defect == "several products rounded to 16 bits" else result)
+
+
 class KernelSubject:
     """Multiplies by definition, with at most one `defect`; "" is right."""
 
@@ -97,6 +115,12 @@ class KernelSubject:
             raise ValueError("no such backend")
         chosen = "best" if self.defect == "always the best backend" else backend or "best"
         return Prepared(planes, bias, chosen, self.defect)
+
+    def join_products(self, products: Sequence[Prepared]) -> Joined:
+        """See `harness.subject.JoinsProducts`."""
+        if len({product.width for product in products}) != 1 and self.defect != "any products joined":
+            raise ValueError("products do not fit together")
+        return Joined(products, self.defect)
 
     def check(self, planes: Sequence[QuantizedWeight], bias: torch.Tensor | None) -> None:
         """Raise for planes and a bias that do not fit together."""

@@ -88,6 +88,54 @@ def test_a_subject_that_writes_into_a_tensor_is_timed_without_making_one():
     assert torch.equal(prepared.output(), X @ dense(WEIGHTS[0]).T)
 
 
+class Joins:
+    """A subject with one call for several products, which leaves out those that are named."""
+
+    def __init__(self, *left_out):
+        self.left_out, self.joined = left_out, []
+
+    def prepare_product(self, planes, bias=None, backend=None):
+        return lambda x: x @ dense(planes[0]).T
+
+    def join_products(self, made):
+        self.joined.append(made)
+        return self.Call(made, self.left_out)
+
+    class Call:
+        def __init__(self, made, left_out):
+            self.made, self.left_out = made, left_out
+
+        def into(self, x, outs):
+            for place, (product, out) in enumerate(zip(self.made, outs, strict=True)):
+                if place not in self.left_out:
+                    out.copy_(product(x))
+
+
+@pytest.mark.parametrize(("products", "turns"), [(3, ["aba"]), (2, ["ab"]), (1, ["a", "b"])])
+def test_a_subject_with_one_call_for_several_products_is_timed_by_it(products, turns):
+    subject = Joins()
+    prepared = SubjectProduct(subject, together=True).prepare(WEIGHTS, X, products)
+    names = dict(zip(dict.fromkeys(product for call in subject.joined for product in call), "ab", strict=True))
+    assert ["".join(names[product] for product in call) for call in subject.joined] == turns
+    results = {"a": X @ dense(WEIGHTS[0]).T, "b": X @ dense(WEIGHTS[1]).T}
+    assert torch.equal(prepared.output(), torch.stack([results[name] for name in "".join(turns)]))
+    assert "one call" in prepared.way
+    prepared.run()
+    prepared.once()
+
+
+def test_a_product_that_the_one_call_leaves_out_is_no_number():
+    output = SubjectProduct(Joins(1), together=True).prepare(WEIGHTS, X, 2).output()
+    assert output[0].isfinite().all()
+    assert output[1].isnan().all()
+
+
+def test_a_subject_with_one_call_is_asked_for_each_product_where_its_rivals_are():
+    subject = Joins()
+    assert "each" in SubjectProduct(subject).prepare(WEIGHTS, X, 2).way
+    assert not subject.joined
+
+
 def test_scale_groups_are_spread_over_their_inputs():
     grouped = QuantizedWeight(torch.ones(1, 5, dtype=torch.int8), torch.tensor([[1.0, 2.0]]), 3)
     assert dense(grouped).tolist() == [[1.0, 1.0, 1.0, 2.0, 2.0]]

@@ -39,6 +39,7 @@ CAPABILITIES = [
     protocol.RegistersModels,
     protocol.RunsCommand,
     protocol.MultipliesTernary,
+    protocol.JoinsProducts,
     protocol.DecodesPacked,
     protocol.WritesPacked,
     protocol.ShowsDashboard,
