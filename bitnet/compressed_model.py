@@ -17,6 +17,7 @@ from bitnet.config import Phase4Config, Rule
 from bitnet.errors import BitnetError
 from bitnet.grid import within_cells
 from bitnet.layer_store import TernaryLayer
+from bitnet.lending import lent
 from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.ternary import TernaryWeight
 
@@ -107,22 +108,15 @@ class CompressedModel:
         """
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for name, layer in self.layers.items():
-            ternary = layer.ternary()
-            if len(ternary.planes) == 1 and self.config.compensation == "none":
-                weight, scale = latent_weight(ternary.planes[0], self.config.rule), None
-            else:
-                near = ternary.dequantize() if original is None else matrix(original.get_submodule(name))
-                weight, scale = within_cells(near, ternary, LATENT_MARGIN), ternary.scale
-            layers[name] = _bit_linear(weight, layer.bias, self.config, None, scale)
+            near = None if original is None else matrix(original.get_submodule(name))
+            layers[name] = latent_layer(layer, self.config, near)
         return CompressedModel(replace_modules(self.model, layers), self.plan, self.config, layers)
 
     def packed(self) -> "CompressedModel":
         """The form that is stored and run: packed codes, scales, and tables rounded as they will be stored."""
         layers: dict[str, BitLinear | TernaryLinear] = {}
         for name, layer in self.layers.items():
-            layers[name] = TernaryLinear.from_ternary(
-                layer.ternary(), layer.bias, self.config.codec, self.config.activation_bits, self.config.scale_dtype
-            )
+            layers[name] = _packed_layer(layer, self.config)
         model = replace_modules(self.model, layers)
         self._round_tables(model)
         return CompressedModel(model.requires_grad_(False).eval(), self.plan, self.config, layers)
@@ -136,10 +130,7 @@ class CompressedModel:
             BitnetError: a value beyond the range of float16.
         """
         kinds = {decision.name: decision.kind for decision in self.plan}
-        plain = {
-            name: _plain_layer(layer.ternary().dequantize(torch.float32), layer.bias, kinds[name])
-            for name, layer in self.layers.items()
-        }
+        plain = {name: plain_layer(layer, kinds[name]) for name, layer in self.layers.items()}
         model = replace_modules(self.model, plain)
         self._round_tables(model)
         for name, parameter in model.named_parameters():
@@ -150,9 +141,13 @@ class CompressedModel:
     @property
     def zero_fraction(self) -> float:
         """Share of zero codes over all quantized weights, in [0, 1]."""
-        ternary = [layer.ternary() for layer in self.layers.values()]
-        zeros = sum(int((weight.codes == 0).sum()) for weight in ternary)  # over all planes
-        return zeros / sum(weight.codes.numel() for weight in ternary)
+        zeros = weights = 0
+        for layer in self.layers.values():
+            with lent(layer):
+                codes = layer.ternary().codes  # of all planes
+            zeros += int((codes == 0).sum())
+            weights += codes.numel()
+        return zeros / weights
 
     @contextlib.contextmanager
     def activations(self, bits: ActivationBits) -> Iterator[None]:
@@ -181,6 +176,30 @@ def replace_modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module
     # deepcopy asks its memo first: listing a replacement there makes it the "copy" of the original.
     memo: dict[int, object] = {id(model.get_submodule(name)): module for name, module in replacements.items()}
     return copy.deepcopy(model, memo)
+
+
+def latent_layer(
+    layer: BitLinear | TernaryLinear, config: Phase4Config, near: Float[Tensor, "out in"] | None = None
+) -> BitLinear:
+    """The trainable form of one layer, see `CompressedModel.latent`; `near` are the full-precision weights, if any."""
+    ternary = layer.ternary()
+    if len(ternary.planes) == 1 and config.compensation == "none":
+        return _bit_linear(latent_weight(ternary.planes[0], config.rule), layer.bias, config, None)
+    weight = within_cells(ternary.dequantize() if near is None else near, ternary, LATENT_MARGIN)
+    return _bit_linear(weight, layer.bias, config, None, ternary.scale)
+
+
+def ternary_layer(
+    module: nn.Module, config: Phase4Config, second_moment: Float32[Tensor, "in"] | None = None
+) -> TernaryLinear:
+    """The packed form of one full-precision layer by the rule, as `CompressedModel.from_model(...).packed()` has it."""
+    latent = _bit_linear(matrix(module), module.bias, config, second_moment)
+    return _packed_layer(latent, config)
+
+
+def plain_layer(layer: BitLinear | TernaryLinear, kind: str) -> nn.Module:
+    """The full-precision form of one layer, its weight scale * codes in float32, as a module of its original kind."""
+    return _plain_layer(layer.ternary().dequantize(torch.float32), layer.bias, kind)
 
 
 def latent_weight(ternary: TernaryWeight, rule: Rule) -> Float[Tensor, "out in"]:
@@ -242,6 +261,12 @@ def _bit_linear(
         planes=config.planes,
         scale_dtype=config.scale_dtype,
         scale=scale,
+    )
+
+
+def _packed_layer(layer: BitLinear | TernaryLinear, config: Phase4Config) -> TernaryLinear:
+    return TernaryLinear.from_ternary(
+        layer.ternary(), layer.bias, config.codec, config.activation_bits, config.scale_dtype
     )
 
 

@@ -192,6 +192,11 @@ class Phase4Config(BaseModel):
     """Upper bound on scored tokens; None scores the whole text."""
     batch_size: _Count = 4
     """Windows or samples that the model reads at once."""
+    streaming: Literal["auto", "always", "never"] = "auto"
+    """Whether weights stay on disk but for the layer at work: "auto" where the model would not fit into memory.
+
+    A streamed model is compressed by a rule alone, without compensation and recovery.
+    """
 
     max_accuracy_drop: _Fraction = 0.10
     """Largest relative perplexity increase, and relative drop of next-token accuracy, that passes."""

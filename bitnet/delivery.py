@@ -6,9 +6,9 @@ from pathlib import Path
 from jaxtyping import Int64
 from torch import Tensor
 
-from bitnet.artifacts import load_trainable, save_fp16, save_packed
+from bitnet.artifacts import load_packed, load_trainable, save_fp16, save_packed
 from bitnet.compressed_model import CompressedModel
-from bitnet.dual_output import compare, windows
+from bitnet.dual_output import compare, load_fp16, windows
 from bitnet.errors import BitnetError
 from bitnet.gradient_flow import GradientFlow, gradient_flow
 from bitnet.handoff_phase5 import phase5_manifest, save_phase5
@@ -45,7 +45,11 @@ def deliver(
     `errors` are `weight_errors`; the full-precision weights themselves are not needed any more.
     """
     packed, fp16 = directory / "packed", directory / "fp16"
-    _write_artefacts(run, recovery.packed, directory)
+    streamed = run.loaded.streamed
+    if streamed:  # the artefacts have been written, layer by layer
+        _record_streamed(run, directory)
+    else:
+        _write_artefacts(run, recovery.packed, directory)
     tokens = encode(run.loaded.tokenizer, run.evaluation_text.content)
     limit = min(AGREEMENT_TOKENS, run.config.evaluation_tokens or AGREEMENT_TOKENS)
     outcome = Outcome(
@@ -54,10 +58,10 @@ def deliver(
         before=before,
         after=after,
         recovery=recovery,
-        flow=_artefact_gradients(packed, calibration.samples[:GRADIENT_SAMPLES]),
-        dual=compare(packed, fp16, windows(tokens, run.config.context_length, limit), progress),
+        flow=_artefact_gradients(packed, calibration.samples[:GRADIENT_SAMPLES], streamed),
+        dual=compare(packed, fp16, windows(tokens, run.config.context_length, limit), progress, streamed),
         sizes=sizes(run.parameters, packed, fp16),
-        verification=_verification(directory),
+        verification=_verification(directory, streamed),
         weight_errors=errors,
     )
     result = _save(directory, track(outcome.result(packed, stages.rows), directory))
@@ -81,19 +85,26 @@ def _write_artefacts(run: Run, packed: CompressedModel, directory: Path) -> None
     record(directory, run.loaded.tokenizer, run.evaluation_text.content, packed.model, plain.float())
 
 
-def _artefact_gradients(packed: Path, tokens: Int64[Tensor, "batch length"]) -> GradientFlow:
+def _record_streamed(run: Run, directory: Path) -> None:
+    """The record of both artefacts as they are on disk: what is in no memory can be compared with nothing else."""
+    packed, _ = load_packed(directory / "packed", streamed=True)
+    plain, _ = load_fp16(directory / "fp16", streamed=True)
+    record(directory, run.loaded.tokenizer, run.evaluation_text.content, packed.model, plain)
+
+
+def _artefact_gradients(packed: Path, tokens: Int64[Tensor, "batch length"], streamed: bool) -> GradientFlow:
     """Gradient flow through the stored artefact, reloaded in trainable form."""
     give_back()
-    trainable = load_trainable(packed)
+    trainable = load_trainable(packed, streamed)
     flow = gradient_flow(trainable.model, {name: layer.weight for name, layer in trainable.layers.items()}, tokens)
     del trainable
     give_back()
     return flow
 
 
-def _verification(directory: Path) -> VerificationRow:
+def _verification(directory: Path, streamed: bool) -> VerificationRow:
     try:
-        found = verify_in_fresh_process(directory)
+        found = verify_in_fresh_process(directory, streamed)
     except BitnetError as error:
         return VerificationRow(
             positions=0,

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bitnet.artifacts import load_packed
 from bitnet.compressed_model import CompressedModel, matrix
 from bitnet.huggingface import load_folder
+from bitnet.lending import lent
+from bitnet.streamed_folder import load_streamed
 
 Progress = Callable[[int, int], None]
 
@@ -41,15 +43,20 @@ class DualOutput:
 
 
 def compare(
-    packed: Path, fp16: Path, tokens: Int64[Tensor, "windows length"], progress: Progress | None = None
+    packed: Path,
+    fp16: Path,
+    tokens: Int64[Tensor, "windows length"],
+    progress: Progress | None = None,
+    streamed: bool = False,
 ) -> DualOutput:
     """Load both artefacts and compare them, on the windows of `tokens` where it is about predictions.
 
     Both run in float32 arithmetic, so that differences come from the weights and not from the order of half-precision
-    sums. `progress` is called with windows done and windows in all.
+    sums. `progress` is called with windows done and windows in all. `streamed`: no more of the two models is held than
+    runs at the moment.
     """
-    compressed, _ = load_packed(packed)
-    plain, _ = load_fp16(fp16)
+    compressed, _ = load_packed(packed, streamed)
+    plain, _ = load_fp16(fp16, streamed)
     equal, weights, nonfinite = _compare_weights(compressed, plain)
     int8 = compressed.config.activation_bits is not None
     same = same_int8 = 0
@@ -70,13 +77,13 @@ def compare(
     return DualOutput(weights, equal, positions, same / positions, agreement_int8, nonfinite)
 
 
-def load_fp16(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_fp16(directory: Path, streamed: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The FP16 artefact and its tokenizer by transformers alone, its float16 weights widened to float32.
 
     Raises:
         BitnetError: the folder cannot be loaded, or weights are missing or left over.
     """
-    return load_folder(directory, torch.float32)
+    return load_streamed(directory) if streamed else load_folder(directory, torch.float32)
 
 
 def windows(tokens: list[int], length: int, limit: int) -> Int64[Tensor, "windows length"]:
@@ -92,15 +99,16 @@ def _compare_weights(compressed: CompressedModel, plain: PreTrainedModel) -> tup
     for decision in compressed.plan:
         module = plain.get_submodule(decision.name)
         own = compressed.model.get_submodule(decision.name)
-        for key, value in module.named_parameters(recurse=False):
-            if decision.quantized and key == "weight":
-                value = matrix(module)
-                stored = compressed.layers[decision.name].ternary().dequantize(torch.float32)
-            else:
-                stored = getattr(own, key)
-            equal += int((stored.half().float() == value).sum())
-            total += value.numel()
-            nonfinite += _nonfinite(stored) + _nonfinite(value)
+        with lent(module), lent(own):
+            for key, value in module.named_parameters(recurse=False):
+                if decision.quantized and key == "weight":
+                    value = matrix(module)
+                    stored = compressed.layers[decision.name].ternary().dequantize(torch.float32)
+                else:
+                    stored = getattr(own, key)
+                equal += int((stored.half().float() == value).sum())
+                total += value.numel()
+                nonfinite += _nonfinite(stored) + _nonfinite(value)
     return equal, total, nonfinite
 
 

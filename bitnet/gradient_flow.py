@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bitnet.lending import kept_for_backward, lent
 from bitnet.memory import blockwise
 
 
@@ -57,7 +58,8 @@ def gradient_flow(
     Gradients are looked at one after another as they arrive, and of supported architectures each decoder block runs
     again for its own backward pass, so that little more memory is needed than the model itself takes.
     """
-    broken = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    owners = _owners(model)
+    broken = [name for name, weight in weights.items() if not _finite(weight, owners[id(weight)])]
     if broken:
         # Quantization refuses such a weight, so no loss can be computed and the others cannot be measured.
         return GradientFlow(tuple(_unmeasured(name, name in broken) for name in weights))
@@ -65,7 +67,7 @@ def gradient_flow(
     model.eval()
     model.zero_grad(set_to_none=True)
     try:
-        with torch.enable_grad(), _judging(model, weights) as judged, blockwise(model):
+        with torch.enable_grad(), _judging(model, weights, owners) as judged, kept_for_backward(), blockwise(model):
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
             if loss.requires_grad:
                 loss.backward()
@@ -76,14 +78,17 @@ def gradient_flow(
 
 
 @contextlib.contextmanager
-def _judging(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[str, LayerGradient]]:
+def _judging(
+    model: nn.Module, weights: Mapping[str, Tensor], owners: Mapping[int, nn.Module]
+) -> Iterator[dict[str, LayerGradient]]:
     """Within the block every gradient is dropped as soon as it has been judged; gives the judgements by layer."""
     judged: dict[str, LayerGradient] = {}
     names = {id(weight): name for name, weight in weights.items()}
 
     def look(weight: Tensor) -> None:
         if id(weight) in names:
-            judged[names[id(weight)]] = _judge(names[id(weight)], weight)
+            with lent(owners[id(weight)]):
+                judged[names[id(weight)]] = _judge(names[id(weight)], weight)
         weight.grad = None
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -93,6 +98,16 @@ def _judging(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[s
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _owners(model: nn.Module) -> dict[int, nn.Module]:
+    """The module of each parameter, by the parameter's id."""
+    return {id(parameter): module for module in model.modules() for parameter in module.parameters(recurse=False)}
+
+
+def _finite(weight: Tensor, owner: nn.Module) -> bool:
+    with lent(owner):
+        return bool(torch.isfinite(weight).all())
 
 
 def _unmeasured(name: str, broken: bool) -> LayerGradient:

@@ -48,12 +48,17 @@ def load_folder(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrai
 
     Raises `BitnetError`, naming the folder and what is wrong in it, unless it is complete and nothing is left over.
     """
-    _check_config(path)
+    check_config(path)
     with quiet():
         model = _load_model(path, path, dtype)
-        if not any((path / name).is_file() for name in TOKENIZER_FILES):
-            raise BitnetError(f"{path} has no tokenizer: save the model's tokenizer into the folder.")
-        return model, _load_tokenizer(path, path)
+        return model, load_folder_tokenizer(path)
+
+
+def load_folder_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder; a BitnetError if there is none that can be read."""
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise BitnetError(f"{path} has no tokenizer: save the model's tokenizer into the folder.")
+    return _load_tokenizer(path, path)
 
 
 def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -87,7 +92,8 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
         tokenizer.save_pretrained(path)
 
 
-def _check_config(path: Path) -> None:
+def check_config(path: Path) -> None:
+    """Refuse, with a BitnetError, a folder that is not one of a causal language model in safetensors."""
     if not (path / "config.json").is_file():
         raise BitnetError(f"{path} has no config.json: give the folder that save_pretrained wrote.")
     config = read_json(path / "config.json")

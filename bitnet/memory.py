@@ -1,9 +1,10 @@
-"""Doing with less memory: decoder blocks that run again for their backward pass; freed memory that is given back."""
+"""Doing with less memory: decoder blocks that run again for their backward pass; memory that is free and given back."""
 
 import contextlib
 import ctypes
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -38,3 +39,12 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def available() -> int | None:
+    """Bytes of memory that the system can give without swapping; None where it does not tell (other than Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

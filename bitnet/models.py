@@ -17,7 +17,9 @@ from bitnet.artifacts import load_packed
 from bitnet.builtin import BUILTIN, materialise
 from bitnet.errors import BitnetError, first_line
 from bitnet.huggingface import load_folder, load_gguf
+from bitnet.lending import is_lent, lent
 from bitnet.packed_manifest import is_packed
+from bitnet.streamed_folder import load_streamed
 
 Kind = Literal["builtin", "folder", "gguf", "hub", "packed"]
 
@@ -40,6 +42,11 @@ class LoadedModel:
     path: Path
     source: str
     kind: Kind
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the weights stay on disk but for the layer that runs."""
+        return is_lent(self.model)
 
 
 def load_model(source: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
@@ -66,12 +73,37 @@ def load_model(source: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
     raise BitnetError(f"There is no model '{source}': {_accepted(source)}.")
 
 
+def stream_model(source: str) -> LoadedModel | None:
+    """The model of a folder in float32 with its weights left on disk; None for what is no folder of safetensors.
+
+    Raises:
+        BitnetError: the folder cannot be read or is incomplete.
+    """
+    path = streamable(source)
+    if path is None:
+        return None
+    return _loaded(lambda folder, _: load_streamed(folder), path, torch.float32, source, "folder")
+
+
+def streamable(source: str) -> Path | None:
+    """The folder of safetensors that `source` is, if it is one and no packed one."""
+    path = Path(source)
+    if source in BUILTIN or not path.is_dir() or is_packed(path) or not any(path.glob("*.safetensors")):
+        return None
+    return path
+
+
 def check_weights(model: nn.Module) -> None:
     """Raises `BitnetError` naming the first parameter or buffer of `model` that holds NaN or infinity."""
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        # A sum is much faster than a mask; only where it is not finite (or has overflowed) each value decides.
-        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
-            raise BitnetError(f"The weight '{name}' holds NaN or infinite values: give a model with finite weights.")
+    for prefix, module in model.named_modules():
+        with lent(module):
+            own = itertools.chain(module.named_parameters(prefix, False), module.named_buffers(prefix, False))
+            for name, tensor in own:
+                # A sum is much faster than a mask; only where it is not finite (or has overflowed) each value decides.
+                if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+                    raise BitnetError(
+                        f"The weight '{name}' holds NaN or infinite values: give a model with finite weights."
+                    )
 
 
 def count_parameters(model: nn.Module) -> int:

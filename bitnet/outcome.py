@@ -13,6 +13,7 @@ from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix
 from bitnet.config import size_class
 from bitnet.dual_output import DualOutput
 from bitnet.gradient_flow import GradientFlow
+from bitnet.lending import lent
 from bitnet.metrics import Metric, after_metrics, before_metrics, phase_summary, process_metrics, recovery_metrics
 from bitnet.packed_manifest import TENSORS, read_manifest
 from bitnet.perplexity import PerplexityResult
@@ -225,9 +226,11 @@ def weight_errors(original: PreTrainedModel, packed: CompressedModel) -> dict[st
     """|W - Q|^2 / |W|^2 of each quantized layer, by name; None where W is zero."""
     errors: dict[str, float | None] = {}
     for name, layer in packed.layers.items():
-        weight = matrix(original.get_submodule(name)).detach().float()
-        norm = float(weight.square().sum())
-        lost = weight - layer.ternary().dequantize()
+        module = original.get_submodule(name)
+        with lent(module), lent(layer):
+            weight = matrix(module).detach().float()
+            norm = float(weight.square().sum())
+            lost = weight - layer.ternary().dequantize()
         errors[name] = finite(float(lost.square().sum()) / norm) if norm else None
     return errors
 

@@ -25,7 +25,7 @@ from bitnet.errors import BitnetError
 from bitnet.fallbacks import Attempt, Chain
 from bitnet.fine_tuner import mean_loss, recover
 from bitnet.handoff import phase3_manifest
-from bitnet.models import LoadedModel, check_weights, count_parameters, load_model
+from bitnet.models import LoadedModel, check_weights, count_parameters, load_model, stream_model
 from bitnet.outcome import weight_errors
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
@@ -35,6 +35,7 @@ from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result
+from bitnet.streamed_compressor import compress_streamed, streamable_settings, streams
 from bitnet.text import heldout_text, read_text, training_text
 from bitnet.verify import weights_digest
 
@@ -72,7 +73,10 @@ def run_phase4(
         with stages.stage("calibrate") as advance:
             calibration = calibrate(run, advance)
         with stages.stage("compress") as advance:
-            made = compress(run, calibration, work, advance)
+            if run.loaded.streamed:
+                made = compress_streamed(run, calibration, temporary, advance)
+            else:
+                made = compress(run, calibration, work, advance)
         with stages.stage("evaluate after") as advance:
             after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
@@ -111,7 +115,8 @@ def check_output(out: Path, force: bool, inputs: list[str | Path | None]) -> Non
 def load(source: str, out: Path, config: Phase4Config) -> Run:
     """Stage 1: the model, its manifest, the resolved configuration and two texts that do not overlap."""
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    loaded = load_model(source)
+    streamed = stream_model(source) if streams(source, config) else None
+    loaded = streamed or load_model(source)
     if loaded.kind == "packed":
         raise BitnetError(f"{source} is compressed already: give the full-precision model.")
     if out.resolve().is_relative_to(loaded.path.resolve()):
@@ -119,7 +124,8 @@ def load(source: str, out: Path, config: Phase4Config) -> Run:
     layer_plan(loaded.model)
     check_weights(loaded.model)
     parameters = count_parameters(loaded.model)
-    fitted, shortened = _fit_context(config.resolved(parameters), loaded)
+    reduced, left_out = streamable_settings(config, parameters) if loaded.streamed else (config, [])
+    fitted, shortened = _fit_context(reduced.resolved(parameters), loaded)
     calibration_text, evaluation_text, chosen = _texts(config)
     _check_length(config, loaded, evaluation_text)
     return Run(
@@ -130,7 +136,7 @@ def load(source: str, out: Path, config: Phase4Config) -> Run:
         phase3=phase3_manifest(source, loaded.path, loaded.tokenizer),
         calibration_text=calibration_text,
         evaluation_text=evaluation_text,
-        fallbacks=(*shortened, *chosen),
+        fallbacks=(*left_out, *shortened, *chosen),
         command=command_line(source, out, config),
         started=started,
     )

@@ -5,6 +5,7 @@ measured, before anything is read back, so agreement proves that writing and rea
 object; exit code 0: reproduced, 1: not, 2: unreadable.
 """
 
+import argparse
 import hashlib
 import json
 import math
@@ -24,6 +25,7 @@ from bitnet.artifacts import load_packed
 from bitnet.checkpoint import atomic_file
 from bitnet.dual_output import load_fp16
 from bitnet.errors import BitnetError, first_line
+from bitnet.lending import is_lent, lent
 from bitnet.perplexity import encode
 
 RECORD = "verification.safetensors"
@@ -75,14 +77,22 @@ def record(
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of everything in the state dict of `model`."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name in model.state_dict():
+        owner, _, key = name.rpartition(".")
+        module = model.get_submodule(owner)
+        with lent(module):
+            tensor = getattr(module, key).detach()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def verify(out: Path) -> Verification:
+def verify(out: Path, streamed: bool = False) -> Verification:
     """Reload `out`/packed and `out`/fp16 with their tokenizers and compare tokens and logits with the recorded ones.
+
+    Args:
+        out: the output folder.
+        streamed: hold no more of the two models than runs at the moment.
 
     Raises:
         BitnetError: an artefact or the record is missing or damaged, or a tokenizer gives other tokens.
@@ -95,8 +105,8 @@ def verify(out: Path) -> Verification:
             tokens, packed, fp16 = (stored.get_tensor(name) for name in ("tokens", "packed", "fp16"))
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise BitnetError(f"{path} holds no recorded logits ({first_line(error)}): compress again.") from error
-    compressed, tokenizer = load_packed(out / "packed")
-    plain, plain_tokenizer = load_fp16(out / "fp16")
+    compressed, tokenizer = load_packed(out / "packed", streamed)
+    plain, plain_tokenizer = load_fp16(out / "fp16", streamed)
     for folder, reloaded in (("packed", tokenizer), ("fp16", plain_tokenizer)):
         if not torch.equal(_tokens(reloaded, text), tokens):
             raise BitnetError(f"The tokenizer in {out / folder} does not give the recorded tokens: compress again.")
@@ -109,7 +119,7 @@ def verify(out: Path) -> Verification:
     )
 
 
-def verify_in_fresh_process(out: Path) -> Verification:
+def verify_in_fresh_process(out: Path, streamed: bool = False) -> Verification:
     """`verify` in a new Python process, which shares nothing with this one but the files.
 
     Raises:
@@ -117,6 +127,7 @@ def verify_in_fresh_process(out: Path) -> Verification:
     """
     # -P: what lies in the working directory must not pass for this package or one that it needs.
     command = [sys.executable, "-P", "-m", "bitnet.verify", str(out), "--threads", str(torch.get_num_threads())]
+    command += ["--streamed"] if streamed else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     printed = done.stdout.splitlines()
     if done.returncode not in (0, 1) or not printed:
@@ -145,13 +156,15 @@ def _difference(logits: Tensor, recorded: Tensor) -> float:
 
 def main(arguments: list[str]) -> int:
     """Entry point of the module; see its docstring."""
-    if len(arguments) not in (1, 3):
-        print("usage: python -m bitnet.verify OUT [--threads N]", file=sys.stderr)
-        return 2
-    if arguments[1:2] == ["--threads"]:
-        torch.set_num_threads(int(arguments[2]))
+    parser = argparse.ArgumentParser(prog="python -m bitnet.verify")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--streamed", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
     try:
-        verification = verify(Path(arguments[0]))
+        verification = verify(given.out, given.streamed)
     except BitnetError as error:
         print(error, file=sys.stderr)
         return 2
