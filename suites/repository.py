@@ -1,9 +1,10 @@
-"""Where the repository is whose documents and tests describe the subject."""
+"""Where the repository is whose documents and tests describe the subject, and which subject is the project's own."""
 
 from pathlib import Path
 
 import pytest
 
+from harness.run import suites_directory
 from harness.subject import NotApplicable, Subject
 
 
@@ -20,3 +21,16 @@ def repository_of(subject: Subject) -> Path:
         if (folder / "pyproject.toml").is_file():
             return folder
     pytest.skip(f"{subject.declaration.name} is installed without its repository; run the audit from a clone of it")
+
+
+def refuse_other_projects(subject: Subject, what: str) -> None:
+    """Leave rows about the auditor itself out of the audits of others: what they say is the same whoever is audited.
+
+    The auditor's own subject is the one whose package lies beside the suites; any other is not applicable.
+    """
+    root = subject.declaration.source_root
+    if root is None or root.resolve().parent != suites_directory().resolve().parent:
+        name = subject.declaration.name
+        raise NotApplicable(
+            f"{what} are the auditor's own and say nothing of {name}; the project's own audit has their rows"
+        )

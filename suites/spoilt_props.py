@@ -124,6 +124,7 @@ SPOILT: Final[dict[str, Prop]] = {
     "low-peak": low_peak,
     "no-memory": no_memory,
     "made-up-mutants": _outcome(lambda matrix: matrix),
+    "a-sample": _outcome(lambda matrix: matrix.model_copy(update={"complete": False, "available": 388})),
     "a-survivor": _outcome(_with_first(fate="survived")),
     "an-equal-mutant": _outcome(_with_first(fate="equal", witness=None)),
     "an-idle-check": _outcome(lambda matrix: matrix.model_copy(update={"checks": (*CHECKS, "test_a.py::test_idle")})),
