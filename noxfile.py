@@ -135,6 +135,16 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def source_mutants(session: nox.Session) -> None:
+    """Change our own source, one small thing at a time, and show it to its tests; writes reports/source-mutants/.
+
+    `nox -s source_mutants [-- FILE ... --survivors]`; all files take about half an hour on two idle cores.
+    """
+    install_project(session, "test", "source-mutants")
+    session.run("python", "-m", "harness.source_mutants", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def without_compiler(session: nox.Session) -> None:
     """Install as on a machine without a C++ compiler and test what runs on torch there: `nox -s without_compiler`."""
     session.env["CXX"] = session.env["CC"] = str(ROOT / "no-such-compiler")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitnet.errors import BitnetError
-from bitnet.packing import CODECS, bytes_per_row, pack, unpack
+from bitnet.packing import CODECS, bytes_per_row, pack, pack_planes, unpack, unpack_planes
 
 PER_BYTE = {"int8": 1, "2bit": 4, "base3": 5}
 examples = settings(derandomize=True, max_examples=100, deadline=None)
@@ -189,3 +189,28 @@ def test_unknown_codecs_and_widths_are_refused() -> None:
         unpack(torch.zeros(1, 1, dtype=torch.uint8), "3bit", 4)
     with pytest.raises(BitnetError, match="row of -1 weights"):
         bytes_per_row(-1, "int8")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_planes_are_packed_one_by_one(codec: str) -> None:
+    planes = torch.stack([random_codes(3, 7, seed) for seed in range(2)])
+    packed = pack_planes(planes, codec)
+    assert torch.equal(packed, torch.stack([pack(plane, codec) for plane in planes]))
+    unpacked = unpack_planes(packed, codec, 7)
+    assert unpacked.dtype == torch.int8
+    assert torch.equal(unpacked, planes)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_planes_of_the_wrong_width_are_refused(codec: str) -> None:
+    with pytest.raises(BitnetError, match="do not fit 90 weights"):
+        unpack_planes(torch.zeros((2, 3, 2), dtype=torch.uint8), codec, 90)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_bytes_are_where_the_codes_are_whatever_the_default_device(codec: str) -> None:
+    codes = random_codes(3, 7)
+    expected = pack(codes, codec)
+    with torch.device("meta"):
+        packed = pack(codes, codec)
+    assert torch.equal(packed, expected)
