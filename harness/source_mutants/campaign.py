@@ -26,7 +26,12 @@ TESTS: Final = {
     "bitnet/mugrokfast.py": ("tests/bitnet/test_mugrokfast.py",),
     "bitnet/perplexity.py": ("tests/bitnet/test_perplexity.py",),
     "bitnet/quality.py": ("tests/bitnet/test_quality.py",),
-    "harness/gate.py": ("tests/harness/test_gate.py",),
+    "harness/gate.py": (
+        "tests/harness/test_gate.py",
+        "tests/harness/test_gate_thresholds.py",
+        "tests/harness/test_gate_scorecards.py",
+        "tests/harness/test_gate_regressions.py",
+    ),
 }
 """The files that are changed, and the tests that each is shown to."""
 
