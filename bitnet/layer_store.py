@@ -15,6 +15,8 @@ from bitnet.checkpoint import atomic_file
 from bitnet.packing import pack_planes, unpack_planes
 from bitnet.ternary import TernarySum
 
+_TENSORS = ("packed", "scale", "output_error")
+
 
 @dataclass(frozen=True)
 class TernaryLayer:
@@ -60,14 +62,17 @@ class LayerStore:
         self._folder, self._state = folder, run
 
     def get(self, name: str, planes: int) -> TernaryLayer | None:
-        """The layer that comes next, if it is there; moves on to it in any case."""
+        """The layer that comes next, if it is there and undamaged; moves on to it in any case."""
         self._state = hashlib.sha256(json.dumps([self._state, name, planes]).encode()).hexdigest()
         try:
             with safe_open(self._path, framework="pt") as stored:
-                about = json.loads(stored.metadata()["layer"])
-                packed, scale, error = (stored.get_tensor(key) for key in ("packed", "scale", "output_error"))
-        except (OSError, SafetensorError):
-            return None  # not there, or of an interrupted write elsewhere: it is made again
+                told, sha256 = (stored.metadata()[key] for key in ("layer", "sha256"))
+                packed, scale, error = (stored.get_tensor(key) for key in _TENSORS)
+        except (OSError, SafetensorError, KeyError, TypeError):
+            return None  # not there, or damaged: it is made again
+        if _digest(told, packed, scale, error) != sha256:
+            return None
+        about = json.loads(told)
         return TernaryLayer(packed, scale, about["width"], about["group_size"], error, about["relative_error"])
 
     def put(self, name: str, layer: TernaryLayer) -> None:
@@ -78,14 +83,26 @@ class LayerStore:
             "group_size": layer.group_size,
             "relative_error": layer.relative_error,
         }
-        tensors = {"packed": layer.packed, "scale": layer.scale, "output_error": layer.output_error}
+        told = json.dumps(about)
+        tensors = [
+            part.to(torch.device("cpu")).contiguous() for part in (layer.packed, layer.scale, layer.output_error)
+        ]
         with atomic_file(self._path) as path:
             save_file(
-                {key: tensor.to(torch.device("cpu")).contiguous() for key, tensor in tensors.items()},
+                dict(zip(_TENSORS, tensors, strict=True)),
                 path,
-                metadata={"layer": json.dumps(about)},
+                metadata={"layer": told, "sha256": _digest(told, *tensors)},
             )
 
     @property
     def _path(self) -> Path:
         return self._folder / f"{self._state[:24]}.safetensors"
+
+
+def _digest(about: str, *tensors: Tensor) -> str:
+    """SHA-256 over what is told of a layer, and over its tensors with their dtypes and shapes."""
+    digest = hashlib.sha256(about.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
