@@ -1,6 +1,7 @@
 """Files that are either complete or absent: temporary siblings, synced and renamed; JSON and digests beside them."""
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from bitnet.errors import BitnetError
+from bitnet.errors import BitnetError, out_of_memory
 
 
 @contextlib.contextmanager
@@ -53,6 +54,26 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(target.parent)
 
 
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """While the block runs no other process gets past here for the same `path`; the system ends that with the process.
+
+    Cleans up and raises as `atomic_directory` does; another process that is at work on `path` raises `BitnetError`.
+    """
+    target = path.resolve()
+    file = target.with_name(f".{target.name}.lock")
+    with _writable(target, file):
+        lock = _locked(file)
+        if lock is None:
+            raise BitnetError(f"Another process is writing {path}: wait for its end, or choose another place.")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # where it cannot be removed the next one takes it as it is
+                file.unlink()
+            os.close(lock)
+
+
 def work_folder(out: Path) -> Path:
     """Where a run that is to fill `out` keeps what lets it go on after it was killed: a hidden folder beside it."""
     target = out.resolve()
@@ -60,11 +81,18 @@ def work_folder(out: Path) -> Path:
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove the temporary siblings that processes which were killed have left beside `path`."""
+    """Undo what processes which were killed have left beside `path`.
+
+    A folder that had stepped aside comes back where nothing has taken its place; all else that is temporary goes.
+    """
     target = path.resolve()
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        process = re.fullmatch(r"(\d+)-[0-9a-f]+", left.name[len(target.name) + 2 : -len(".tmp")])
-        if process is not None and not _alive(int(process[1])):
+    for left in sorted(target.parent.glob(f".{glob.escape(target.name)}.*")):
+        found = re.fullmatch(r"(\d+)-[0-9a-f]+\.(tmp|old)", left.name[len(target.name) + 2 :])
+        if found is None or _alive(int(found[1])):
+            continue
+        if found[2] == "old" and not target.exists():
+            left.rename(target)
+        else:
             _remove(left)
 
 
@@ -100,29 +128,53 @@ def read_json(path: Path) -> Any:
 @contextlib.contextmanager
 def _temporary_sibling(target: Path) -> Iterator[Path]:
     """A free name beside `target`, whose parents exist inside the block; tidies up and translates failed writes."""
-    temporary = _free_name(target)
+    temporary = _free_name(target, "tmp")
+    with _writable(target, temporary):
+        try:
+            yield temporary
+        except BaseException:
+            _remove(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _writable(target: Path, beside: Path) -> Iterator[None]:
+    """Parents of `target` exist inside the block; when it fails they go as they came, and failed writes are told."""
     made: list[Path] = []
     try:
         for parent in [p for p in reversed(target.parents) if not p.exists()]:
             parent.mkdir()
             made.append(parent)
-        yield temporary
+        yield
     except BaseException as error:
-        _remove(temporary)
         for parent in reversed(made):
             with contextlib.suppress(OSError):  # another process has put something there
                 parent.rmdir()
-        reason = _failed_write(error, (temporary, target))
+        reason = _failed_write(error, (beside, target))
         if reason is None:
             raise
         raise BitnetError(f"Cannot write {target} ({reason}): choose a place with room and write access.") from error
+
+
+def _locked(file: Path) -> int | None:
+    """The descriptor of a file that this process holds alone, made if need be; None where another process holds it."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # whoever held it has removed it: another one is made in its place
 
 
 def _failed_write(error: BaseException, outputs: tuple[Path, ...]) -> str | None:
     """Why an output could not be written, or None when `error` is about something else (such as an input)."""
     if isinstance(error, SafetensorError) and "I/O error" in str(error):
         return str(error).rpartition("I/O error: ")[2]
-    if not isinstance(error, OSError) or error.strerror is None:
+    if not isinstance(error, OSError) or error.strerror is None or out_of_memory(error):
         return None
     if error.filename is None:  # a write to an open file
         return error.strerror
@@ -136,7 +188,7 @@ def _exchange(temporary: Path, target: Path) -> None:
     if not target.exists():
         temporary.rename(target)
     else:
-        aside = _free_name(target)
+        aside = _free_name(target, "old")
         target.rename(aside)
         try:
             temporary.rename(target)
@@ -147,8 +199,8 @@ def _exchange(temporary: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def _free_name(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+def _free_name(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(6)}.{kind}")
 
 
 def _alive(process: int) -> bool:

@@ -1,5 +1,7 @@
 """The one error type that a user of `bitnet` sees."""
 
+import errno
+
 from pydantic import ValidationError
 
 
@@ -8,6 +10,13 @@ class BitnetError(ValueError):
 
     The command line prints the sentence and exits with code 2.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory has run out: Python's error, the system's, or that of torch's allocator."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import atomic_directory, clear_leftovers, work_folder
+from bitnet.checkpoint import atomic_directory, clear_leftovers, exclusive, work_folder
 from bitnet.compensation_text import compensation_text
 from bitnet.compressed_model import layer_plan
 from bitnet.compressor import Compression, compress
@@ -61,9 +61,18 @@ def run_phase4(
     Raises:
         BitnetError: bad input, told in one sentence.
     """
-    check_output(out, force, [source, config.calibration_text, config.evaluation_text])
-    clear_leftovers(out)
-    work, started = work_folder(out), time.monotonic()
+    with exclusive(out):
+        clear_leftovers(out)
+        check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+        work = work_folder(out)
+        result = _run(source, out, config, work, progress)
+        shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _run(source: str, out: Path, config: Phase4Config, work: Path, progress: bool) -> Phase4Result:
+    """The seven stages; `work` is where what lets them go on is kept."""
+    started = time.monotonic()
     told = ProgressFile(out, command_line(source, out, config))
     with atomic_directory(out) as temporary, Stages(7, progress, told) as stages:
         with stages.stage("load and validate"):
@@ -91,7 +100,6 @@ def run_phase4(
         run.loaded.model.to("meta")
         with stages.stage("hand over") as advance:
             result = deliver(run, calibration, before, after, recovery, errors, temporary, stages, advance)
-    shutil.rmtree(work, ignore_errors=True)
     return result
 
 

@@ -3,9 +3,11 @@
 A checkpoint is a folder that is either complete or absent: `tensors.safetensors` with the trained parameters, the best
 ones so far, the optimizer's tensors (the gradient average among them), codes and scales as they are now, and the state
 of the random numbers; `state.json` with the figures, the optimizer's settings, the steps done (which place the rate's
-schedule and the data's order), what the run is told by, and the digest of the tensors.
+schedule and the data's order), what the run is told by, and digests of the tensors and of the figures.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bitnet.checkpoint import atomic_directory, digest_file, read_json, write_json
+from bitnet.checkpoint import atomic_directory, clear_leftovers, digest_file, read_json, write_json
 from bitnet.errors import BitnetError
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 #: Raised whenever a checkpoint of an older version would be understood wrongly.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Checkpoints:
         with atomic_directory(self.folder) as folder:
             # safetensors refuses tensors that share memory; best and current ones never do.
             save_file(flat, folder / TENSORS)
-            told = {"version": VERSION, "key": self.key, "sha256": digest_file(folder / TENSORS)}
+            sha256 = {"tensors": digest_file(folder / TENSORS), "figures": _digest(saved.figures)}
+            told = {"version": VERSION, "key": self.key, "sha256": sha256}
             write_json(folder / STATE, {**told, "figures": saved.figures})
 
     def load(self) -> Saved | None:
@@ -65,20 +68,30 @@ class Checkpoints:
         Raises:
             BitnetError: it is damaged.
         """
+        clear_leftovers(self.folder)
         if not self.folder.is_dir():
             return None
-        state = read_json(self.folder / STATE)
-        if not isinstance(state, dict) or (state.get("version"), state.get("key")) != (VERSION, self.key):
-            return None
-        if digest_file(self.folder / TENSORS) != state.get("sha256"):
-            raise BitnetError(f"The checkpoint {self.folder} is damaged: delete it, and recovery starts anew.")
+        damaged = f"The checkpoint {self.folder} is damaged: delete it, and recovery starts anew."
+        try:
+            state = read_json(self.folder / STATE)
+            if not isinstance(state, dict) or (state.get("version"), state.get("key")) != (VERSION, self.key):
+                return None
+            found = {"tensors": digest_file(self.folder / TENSORS), "figures": _digest(state.get("figures"))}
+        except BitnetError as error:
+            raise BitnetError(damaged) from error
+        if found != state.get("sha256"):
+            raise BitnetError(damaged)
         tensors: dict[str, dict[str, Tensor]] = {}
         try:
             for name, tensor in load_file(self.folder / TENSORS).items():
                 group, _, rest = name.partition("/")
                 tensors.setdefault(group, {})[rest] = tensor
         except SafetensorError as error:  # pragma: no cover - the digest has been found right
-            raise BitnetError(
-                f"The checkpoint {self.folder} is damaged: delete it, and recovery starts anew."
-            ) from error
+            raise BitnetError(damaged) from error
         return Saved(tensors, state["figures"])
+
+
+def _digest(figures: Any) -> str:
+    """SHA-256 over JSON values, as they are when they have been read back."""
+    values = json.loads(json.dumps(figures))
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bitnet.checkpoint import atomic_directory, atomic_file, digest_file, read_json, write_json
+from bitnet.checkpoint import (
+    atomic_directory,
+    atomic_file,
+    clear_leftovers,
+    digest_file,
+    exclusive,
+    read_json,
+    write_json,
+)
 from bitnet.errors import BitnetError
 
 
@@ -179,3 +187,69 @@ def test_json_errors_name_the_file(tmp_path: Path):
         (tmp_path / "bad.json").write_bytes(content)
         with pytest.raises(BitnetError, match=r"bad\.json is not valid JSON"):
             read_json(tmp_path / "bad.json")
+
+
+# What killed processes leave
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child
+
+
+def test_a_folder_that_had_stepped_aside_comes_back(tmp_path: Path):
+    aside = tmp_path / f".out.{dead_process()}-ab12.old"
+    for there in (False, True):
+        aside.mkdir()
+        (aside / "old.txt").write_text("old")
+        clear_leftovers(tmp_path / "out")
+        assert names(tmp_path) == ["out", "out/old.txt"], there
+
+
+def test_what_is_half_done_goes_and_what_a_process_is_at_stays(tmp_path: Path):
+    dead, alive = dead_process(), os.getpid()
+    for name in (
+        f".out.{dead}-ab12.tmp",
+        f".out.{alive}-ab12.tmp",
+        f".out.{alive}-ab12.old",
+        f".other.{dead}-ab12.tmp",
+    ):
+        (tmp_path / name).mkdir()
+    clear_leftovers(tmp_path / "out")
+    assert names(tmp_path) == [f".other.{dead}-ab12.tmp", f".out.{alive}-ab12.old", f".out.{alive}-ab12.tmp"]
+
+
+# One process at a time
+
+HOLD = """
+import os, pathlib, signal, sys
+from bitnet.checkpoint import exclusive
+
+with exclusive(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def test_an_output_is_one_processs_own_until_it_ends(tmp_path: Path):
+    target = tmp_path / "deep" / "out"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(BitnetError, match=r"Another process is writing .*out: wait for its end"), exclusive(target):
+            pass
+        other.kill()
+    with exclusive(target), pytest.raises(BitnetError, match="Another process"), exclusive(target):
+        pass
+    assert names(tmp_path) == ["deep"]
+
+
+def test_a_failed_block_leaves_no_lock_and_no_parents(tmp_path: Path):
+    with pytest.raises(RuntimeError), exclusive(tmp_path / "deep" / "out"):
+        raise RuntimeError
+    with pytest.raises(BitnetError, match="Cannot write /proc/out"), exclusive(Path("/proc/out")):
+        pass
+    assert names(tmp_path) == []

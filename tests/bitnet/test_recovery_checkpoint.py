@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -96,3 +97,25 @@ def test_weights_that_have_other_codes_now_are_refused(tmp_path):
     checkpoints.save(Saved({**saved.tensors, "codes": codes}, saved.figures))
     with pytest.raises(BitnetError, match=f"weights of '{name}' have other codes now"):
         run(folder)
+
+
+@pytest.mark.parametrize("change", [('"steps": 7', '"steps": 6'), ("{", "["), ('"figures"', '"figure"')])
+def test_damaged_figures_are_noticed(change, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "recovery", "key", 5)
+    checkpoints.save(SAVED)
+    told = (checkpoints.folder / STATE).read_text()
+    assert change[0] in told
+    (checkpoints.folder / STATE).write_text(told.replace(*change))
+    with pytest.raises(BitnetError, match="is damaged: delete it"):
+        checkpoints.load()
+
+
+def test_a_checkpoint_that_was_being_replaced_is_found_again(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    checkpoints = Checkpoints(tmp_path / "recovery", "key", 5)
+    checkpoints.save(SAVED)
+    checkpoints.folder.rename(tmp_path / f".recovery.{child}-ab12.old")
+    assert checkpoints.load().figures == SAVED.figures
