@@ -1,8 +1,8 @@
 """The command line `bitnet`: compress, eval, export, generate, bench, settings, validate, registry, lm-eval, dashboard.
 
 Exit codes: 0 success, 1 a finished run that missed a gate, 2 bad input (one sentence on standard error), 130
-interrupted. Results go to standard output, progress and errors to standard error. torch and transformers are imported
-by the commands that need them, and not by `--help`.
+interrupted, 143 terminated. Results go to standard output, progress and errors to standard error. torch and
+transformers are imported by the commands that need them, and not by `--help`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from bitnet.cli_handoff import validate
 from bitnet.cli_registry import registry
 from bitnet.config import Phase4Config, allowed_values
 from bitnet.console import JsonOption, Output, third_party_silence
-from bitnet.errors import BitnetError
+from bitnet.errors import BitnetError, out_of_memory
 
 #: Exit codes beside 0; 141 is what a shell reports of a program that wrote into a closed pipe.
 MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
@@ -36,22 +36,36 @@ MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 _RESULT = "result.json"
 
 
+class Terminated(KeyboardInterrupt):
+    """Another signal than Ctrl-C's asks the program to end; `code` is the exit code that a shell expects then."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
+
+
 class Commands(TyperGroup):
     """The commands, with the outcomes that they share turned into exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was chosen; no traceback for bad input, Ctrl-C, or a reader that went away."""
+        """Run the command that was chosen; no traceback for bad input, Ctrl-C, too little memory, a closed pipe."""
         try:
             return super().invoke(ctx)
         except BitnetError as error:
             typer.echo(f"Error: {error}", err=True)
             code = BAD_INPUT
-        except KeyboardInterrupt:
-            typer.echo("Interrupted.", err=True)
-            code = INTERRUPTED
+        except KeyboardInterrupt as error:
+            resumable = ctx.invoked_subcommand == "compress"
+            typer.echo("Interrupted: the same command goes on from here." if resumable else "Interrupted.", err=True)
+            code = error.code if isinstance(error, Terminated) else INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
             code = CLOSED_PIPE
+        except (MemoryError, OSError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            typer.echo("Error: There is not enough memory: free some, or lower batch_size, and try again.", err=True)
+            code = BAD_INPUT
         raise typer.Exit(code)
 
 
@@ -139,7 +153,8 @@ def compress(
 
     Writes OUT/packed (the ternary model), OUT/fp16 (the same model for every program that reads Hugging Face folders),
     OUT/result.json (what was measured and decided) and OUT/manifest.json (digests, for the next phase), once both
-    models have been reloaded and checked. On an error, and on Ctrl-C, nothing is left behind.
+    models have been reloaded and checked. On an error, and on Ctrl-C, nothing is left there; what has been done so far
+    is kept in a hidden folder beside OUT, and the same command goes on from it. So it does after a crash.
 
     Off unless asked for: tracking=offline keeps a record for Weights & Biases in OUT/wandb, tracking=online sends it as
     well, registry=NAME puts the output into the MLflow model registry (see `bitnet registry`). Where one of them does
@@ -158,7 +173,7 @@ def compress(
       0    every gate was passed and the outputs were verified
       1    the outputs were written, but a gate was missed or the verification failed
       2    bad input, told in one sentence; nothing was written
-      130  interrupted; nothing was written
+      130  interrupted; the same command goes on (143 where SIGTERM did it)
     """
     base = Phase4Config() if config is None else Phase4Config.from_yaml(config)
     chosen = base.with_overrides([*(settings or []), *_flags(planes, max_minutes)])
@@ -306,7 +321,7 @@ app.command(name="lm-eval", context_settings={"ignore_unknown_options": True, "a
 
 def _end(number: int, _: FrameType | None) -> None:
     """End as on Ctrl-C, so that nothing is left half-written; with the exit code that a shell expects."""
-    sys.exit(128 + number)
+    raise Terminated(number)
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
+import errno
 import json
+import os
 import re
 import shlex
+import signal
 
 import pytest
 
 from bitnet import phase_controller
+from bitnet.cli import main
 from bitnet.errors import BitnetError
 from bitnet.result import load_result, without_times
 from tests.bitnet.cli.program import assert_one_sentence, bitnet, settings, table_rows
@@ -82,7 +86,10 @@ def test_whatever_ends_a_run_early_leaves_nothing_behind(error, folder, texts, t
     monkeypatch.setattr(phase_controller, "calibrate", fail)
     outcome = bitnet("compress", folder, "--out", tmp_path / "new" / "out", *settings())
     if error is KeyboardInterrupt:
-        assert (outcome.exit_code, outcome.stderr.splitlines()[-1]) == (130, "Interrupted.")
+        assert (outcome.exit_code, outcome.stderr.splitlines()[-1]) == (
+            130,
+            "Interrupted: the same command goes on from here.",
+        )
     else:
         assert_one_sentence(outcome, "This stage fails.")
     assert list(tmp_path.iterdir()) == []
@@ -102,3 +109,42 @@ def test_planes_and_minutes_are_settings_that_have_flags(monkeypatch, tmp_path):
     bitnet("compress", "model", "--out", tmp_path / "out", "--set", "planes=3")
     assert (given[1].planes, given[1].bits_budget, given[1].max_minutes) == (3, 6.0, None)
     assert bitnet("compress", "model", "--out", tmp_path / "out", "--planes", 4).exit_code == 2
+
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate"), RuntimeError(ALLOCATOR)])
+def test_too_little_memory_is_one_sentence(error, folder, texts, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(phase_controller, "calibrate", fail)
+    outcome = bitnet("compress", folder, "--out", tmp_path / "out", *settings())
+    assert_one_sentence(outcome, "not enough memory", "batch_size")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(folder, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(phase_controller, "calibrate", fail)
+    assert isinstance(bitnet("compress", folder, "--out", tmp_path / "out", *settings()).exception, RuntimeError)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_run_as_ctrl_c_does(number, code, folder, tmp_path, monkeypatch):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(phase_controller, "calibrate", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("sys.argv", ["bitnet", "compress", str(folder), "--out", str(tmp_path / "out"), *settings()])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, before)
+    assert ended.value.code == code
+    assert list(tmp_path.iterdir()) == []
