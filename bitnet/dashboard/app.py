@@ -68,13 +68,13 @@ def _page(name: str) -> Callable[[Places], None]:
         from bitnet.dashboard import audit_pages
 
         return {SCORECARD: audit_pages.scorecard, CHANGES: audit_pages.changes, HISTORY: audit_pages.history}[name]
-    from bitnet.dashboard import run_pages, work_pages
+    from bitnet.dashboard import output_pages, run_pages, work_pages
 
     return {
         RUN: run_pages.overview,
         LAYERS: run_pages.layers,
-        SPEED: run_pages.speed,
-        OUTPUTS: run_pages.outputs,
+        SPEED: output_pages.speed,
+        OUTPUTS: output_pages.outputs,
         LIVE: work_pages.live,
         COMPRESS: work_pages.compress,
         TRY: work_pages.try_it,

@@ -14,8 +14,8 @@ from bitnet.builtin import BUILTIN
 from bitnet.checkpoint import work_folder
 from bitnet.config import Phase4Config
 from bitnet.dashboard import charts, jobs, text
+from bitnet.dashboard.chosen_run import choose, near, result_of
 from bitnet.dashboard.places import Places
-from bitnet.dashboard.run_pages import choose, near, result_of
 from bitnet.dashboard.runs import WORDS, Run, kept_layers, read_run
 from bitnet.engines import Engine, Stopwatch, open_engine
 from bitnet.errors import BitnetError

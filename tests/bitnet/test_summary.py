@@ -5,24 +5,11 @@ import re
 import pytest
 from rich.console import Console
 
-from bitnet.handoff import Phase3Manifest
 from bitnet.perplexity import DocumentScore, PerplexityResult
 from bitnet.quality import EXPLANATIONS, Measurements, gates
-from bitnet.result import (
-    AttemptRow,
-    CalibrationRow,
-    DualOutputRow,
-    FallbackRow,
-    Figures,
-    GateRow,
-    LayerRow,
-    Phase4Result,
-    RecoveryRow,
-    SizesRow,
-    TextRecord,
-    VerificationRow,
-)
+from bitnet.result import AttemptRow, FallbackRow, GateRow, Phase4Result, RecoveryRow
 from bitnet.summary import print_evaluation, print_result, verdict
+from tests.bitnet.made_up_result import VERIFIED, figures, layer, made_up_result
 
 GOOD = Measurements(
     perplexity_before=20.0,
@@ -35,96 +22,13 @@ GOOD = Measurements(
     agreement=0.999,
     nonfinite=0,
 )
-TEXT = TextRecord(source="text.txt", sha256="0" * 64, characters=1000)
-VERIFIED = VerificationRow(
-    positions=16,
-    packed_difference=0.0,
-    fp16_difference=1e-7,
-    packed_identical=True,
-    fp16_identical=True,
-    tolerance=1e-5,
-    reproduced=True,
-)
 FAILED = {"packed_difference": None, "fp16_difference": None, "packed_identical": None, "fp16_identical": None}
-
-
-def figures(perplexity, accuracy=0.5):
-    return Figures(
-        tokens=1000,
-        loglikelihood=-3000.0,
-        token_perplexity=perplexity,
-        word_perplexity=None,
-        byte_perplexity=2.0,
-        bits_per_byte=1.5,
-        next_token_accuracy=accuracy,
-    )
 
 
 def result(measured=GOOD, limit=0.1, target=8.0, verification=VERIFIED, **changes):
     rows = tuple(GateRow.of(gate) for gate in gates(measured, limit, target))
-    fields = {
-        "source": "some[model]",
-        "source_kind": "folder",
-        "phase3": Phase3Manifest(
-            model_path="some[model]",
-            tokenizer_sha256="0" * 64,
-            vocabulary_size=288,
-            strategy_accuracies={},
-            anti_theater={},
-            metrics={},
-        ),
-        "model_type": "llama",
-        "parameters": 1_500_000,
-        "size_class": "tiny",
-        "command": "bitnet compress 'some[model]' --out out",
-        "config": {
-            "granularity": "channel",
-            "group_size": 128,
-            "fine_tune_lr": 1e-5,
-            "codec": "2bit",
-            "embedding_dtype": "float16",
-            "compensation": "none",
-            "planes": 1,
-        },
-        "user_set": (),
-        "plan": (),
-        "calibration": CalibrationRow(
-            text=TEXT, requested_samples=8, used_samples=8, tokens=64, shortfall=0, second_moments=True
-        ),
-        "evaluation": TEXT,
-        "before": figures(20.0),
-        "after": figures(25.0, 0.4),
-        "recovered": None,
-        "final": figures(25.0, 0.4),
-        "recovery": RecoveryRow(perplexity_increase=0.25, trigger=0.05, triggered=False, steps=0, report=None),
-        "layers": (),
-        "zero_fraction": 0.3456,
-        "sizes": SizesRow(
-            fp32_bytes=2_400_000_000,
-            packed_bytes=300_000_000,
-            fp16_folder_bytes=1_200_000,
-            quantized_weights=1000,
-            quantized_bytes=250,
-            compression_ratio=8.0,
-            compression_ratio_fp16=4.0,
-            quantized_ratio=16.0,
-            bits_per_weight=2.0,
-        ),
-        "dual_output": DualOutputRow(
-            weights=10, equal=10, positions=10, agreement=1.0, agreement_int8=None, nonfinite=0
-        ),
-        "gates": rows,
-        "verification": verification,
-        "success": all(row.passed for row in rows) and verification.reproduced,
-        "fallbacks": (),
-        "metrics": {},
-        "phase": {},
-        "stages": (),
-        "started": "2025-01-01T00:00:00+00:00",
-        "finished": "2025-01-01T00:00:01+00:00",
-        "duration": 12.3,
-    }
-    return Phase4Result(**{**fields, **changes})
+    success = all(row.passed for row in rows) and verification["reproduced"]
+    return Phase4Result(**made_up_result(gates=rows, success=success, verification=verification, **changes))
 
 
 def shown(function, *arguments, **options):
@@ -238,7 +142,7 @@ def test_a_fault_of_the_output_is_not_answered_with_settings():
     ],
 )
 def test_a_verification_that_fails_is_no_success_though_every_gate_passed(changes, told, tmp_path):
-    verification = VERIFIED.model_copy(update={**changes, "reproduced": False})
+    verification = {**VERIFIED, **changes, "reproduced": False}
     text = summary(result(verification=verification), tmp_path)
     assert told in text
     assert "Success" not in text
@@ -287,19 +191,7 @@ def test_the_path_through_the_fallback_chain_and_the_planes_are_shown(tmp_path):
         AttemptRow(name="as configured", token_perplexity=None, next_token_accuracy=0.1, layers_by_planes={1: 3}),
         AttemptRow(name="more planes", token_perplexity=21.5, next_token_accuracy=0.4, layers_by_planes={1: 1, 2: 2}),
     )
-    layers = tuple(
-        LayerRow(
-            name=f"layer {planes}",
-            shape=(2, 4),
-            planes=planes,
-            scale_shape=(planes, 2, 1),
-            zero_fraction=0.5,
-            bytes=10,
-            gradient_norm=1.0,
-            gradient_problem=None,
-        )
-        for planes in (1, 2, 2)
-    )
+    layers = tuple(layer(f"layer {planes}", planes) for planes in (1, 2, 2))
     text = summary(result(attempts=attempts, layers=layers), tmp_path)
     assert "as configured: token perplexity infinite, next-token accuracy 10.0 %" in text
     assert "more planes: token perplexity 21.500" in text

@@ -5,6 +5,8 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
+from tests.bitnet.made_up_result import DUAL, RECOVERY, VERIFIED, figures, layer, made_up_result
+
 STATUSES = ("GREEN", "YELLOW", "RED", "GREY")
 
 
@@ -88,62 +90,13 @@ def write_reports(folder, earlier=1):
     return folder
 
 
-def figures(perplexity, error=0.02):
-    loss = float(np.log(perplexity))
-    return {
-        "tokens": 1000,
-        "loglikelihood": -1000 * loss,
-        "token_perplexity": perplexity,
-        "word_perplexity": 9.0,
-        "byte_perplexity": 3.0,
-        "bits_per_byte": 1.5,
-        "next_token_accuracy": 0.3,
-        "standard_error": error,
-    }
-
-
 def gate(name, measured, limit, passed):
     told = {"name": name, "measured": measured, "comparison": "<=", "limit": limit, "passed": passed}
     return {**told, "explanation": f"explanation of {name}"}
 
 
-def layer(name, error):
-    return {
-        "name": name,
-        "shape": [4, 8],
-        "planes": 2,
-        "scale_shape": [2, 4, 1],
-        "zero_fraction": 0.375,
-        "bytes": 32,
-        "gradient_norm": 0.5,
-        "gradient_problem": None,
-        "weight_error": error,
-    }
-
-
 LAYERS = ("model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj")
-SIZES = {
-    "fp32_bytes": 4_000_000,
-    "packed_bytes": 500_000,
-    "fp16_folder_bytes": 2_000_000,
-    "quantized_weights": 64,
-    "quantized_bytes": 64,
-    "compression_ratio": 8.0,
-    "compression_ratio_fp16": 4.0,
-    "quantized_ratio": 4.0,
-    "bits_per_weight": 4.25,
-}
-VERIFICATION = {
-    "positions": 16,
-    "packed_difference": 0.0,
-    "fp16_difference": None,
-    "tolerance": 1e-5,
-    "reproduced": False,
-    "packed_identical": True,
-    "fp16_identical": False,
-    "error": "The [file](http://elsewhere.example) is damaged.",
-}
-RECOVERY_REPORT = {
+REPORT = {
     "steps": 7,
     "best_step": 5,
     "training": [{"step": 1, "loss": 3.0, "learning_rate": 1e-3}, {"step": 7, "loss": 2.0, "learning_rate": 1e-4}],
@@ -151,73 +104,34 @@ RECOVERY_REPORT = {
 }
 
 
+UNREPRODUCED = {"fp16_difference": None, "fp16_identical": False, "reproduced": False}
+
+
 def result(**more):
-    text = {"source": "a text", "sha256": "0" * 64, "characters": 100}
     plan = [{"name": "lm_head", "kind": "head", "parameters": 10, "quantized": False, "reason": "kept"}]
-    return {
-        "source": "no-such-model",
-        "source_kind": "folder",
-        "model_type": "llama",
-        "parameters": 1_000_000,
-        "size_class": "tiny",
-        "command": "bitnet compress no-such-model --out out",
-        "config": {"rule": "optimal"},
-        "user_set": [],
+    attempt = {"name": "as configured", "token_perplexity": 23.75, "next_token_accuracy": 0.3}
+    told = {
         "plan": plan,
-        "calibration": {
-            "text": text,
-            "requested_samples": 4,
-            "used_samples": 4,
-            "tokens": 64,
-            "shortfall": 0,
-            "second_moments": True,
-        },
-        "evaluation": text,
-        "phase3": {
-            "model_path": "no-such-model",
-            "tokenizer_sha256": "0" * 64,
-            "vocabulary_size": 1,
-            "strategy_accuracies": {},
-            "anti_theater": {},
-            "metrics": {},
-        },
-        "before": figures(20.0),
-        "after": figures(41.5),
-        "recovered": figures(23.75),
-        "final": figures(23.75),
+        "after": figures(41.5, 0.3, 0.02),
+        "recovered": figures(23.75, 0.3, 0.02),
+        "final": figures(23.75, 0.3, 0.02),
         "recovery": {
+            **RECOVERY,
             "perplexity_increase": 1.075,
-            "trigger": 0.05,
             "triggered": True,
             "steps": 7,
-            "report": RECOVERY_REPORT,
+            "report": REPORT,
         },
-        "layers": [layer(name, 0.125 + number) for number, name in enumerate(LAYERS)],
-        "zero_fraction": 0.375,
-        "sizes": SIZES,
-        "dual_output": {
-            "weights": 64,
-            "equal": 63,
-            "positions": 100,
-            "agreement": 0.98,
-            "agreement_int8": None,
-            "nonfinite": 0,
-        },
+        "layers": [layer(name, error=0.125 + number) for number, name in enumerate(LAYERS)],
+        "dual_output": {**DUAL, "equal": 63, "agreement": 0.98},
         "gates": [gate("perplexity_increase", 0.1875, 0.1, False), gate("accuracy_drop", None, 0.1, True)],
-        "verification": VERIFICATION,
+        "verification": {**VERIFIED, **UNREPRODUCED, "error": "The [file](http://elsewhere.example) is damaged."},
         "success": False,
         "fallbacks": [{"step": "evaluation_text", "used": "standard library", "reason": "no text was given"}],
-        "attempts": [
-            {"name": "as configured", "token_perplexity": 23.75, "next_token_accuracy": 0.3, "layers_by_planes": {2: 2}}
-        ],
-        "metrics": {},
-        "phase": {},
+        "attempts": [{**attempt, "layers_by_planes": {2: 2}}],
         "stages": [{"name": "load and validate", "duration": 75.0, "peak_memory": 400_000_000}],
-        "started": "2026-11-25T10:00:00+00:00",
-        "finished": "2026-11-25T10:05:00+00:00",
-        "duration": 300.0,
-        **more,
     }
+    return made_up_result(**{"source": "no-such-model", **told, **more})
 
 
 def write_run(out, **more):

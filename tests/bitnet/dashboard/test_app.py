@@ -21,7 +21,8 @@ from bitnet.dashboard.runs import speed_file
 from bitnet.engines import open_engine
 from bitnet.progress_file import ProgressFile
 from tests.bitnet.dashboard import made_up
-from tests.bitnet.dashboard.made_up import LAYERS, benchmark, layer, scorecard, write_reports, write_run
+from tests.bitnet.dashboard.made_up import LAYERS, benchmark, scorecard, write_reports, write_run
+from tests.bitnet.made_up_result import RECOVERY, VERIFIED, layer
 from tests.bitnet.small_models import small_model, small_tokenizer
 
 
@@ -173,7 +174,7 @@ def test_the_history_lists_audits_of_one_kind_and_names_what_it_cannot_read(repo
 
 def test_a_run_shows_quality_sizes_gates_and_what_was_done_otherwise(reports, out):
     app, text = page(reports, out, "Run")
-    assert [each.value for each in app.metric] == ["23.75", "30.0 %", "8.00x", "37.5 %"]
+    assert [each.value for each in app.metric] == ["23.75", "30.0 %", "8.00x", "34.6 %"]
     assert "✘ Not a success: the gate perplexity_increase was missed; a fresh process did not reproduce" in text
     assert "recovered\t23.75\t22.84 to 24.7\t30.0 %" in text
     assert "✘ MISSED\tperplexity_increase\t0.1875\t<= 0.1" in text
@@ -181,14 +182,12 @@ def test_a_run_shows_quality_sizes_gates_and_what_was_done_otherwise(reports, ou
     assert "7 training steps, of which 5 were kept." in text
     assert "as configured\t23.75\t30.0 %\t2 with 2" in text
     assert "load and validate\t1 min 15 s\t400 MB" in text
-    assert "packed\t500 kB\t8.00x" in text
+    assert "packed\t300 MB\t8.00x" in text
 
 
 def test_a_run_that_needed_no_recovery_and_succeeded(tmp_path, reports):
-    recovery = {"perplexity_increase": 0.01, "trigger": 0.05, "triggered": False, "steps": 7, "report": None}
-    verification = {"positions": 16, "packed_difference": 0.0, "fp16_difference": 0.0, "tolerance": 1e-5}
-    more = {"recovered": None, "recovery": recovery, "success": True, "attempts": [], "fallbacks": []}
-    out = write_run(tmp_path / "out", **more, verification={**verification, "reproduced": True})
+    more = {"recovered": None, "recovery": RECOVERY, "success": True, "attempts": [], "fallbacks": []}
+    out = write_run(tmp_path / "out", **more, verification=VERIFIED)
     text = page(reports, out, "Run")[1]
     assert "Success: every gate was passed" in text
     assert "Not needed: perplexity rose by no more than 5.0 %." in text
@@ -204,7 +203,7 @@ def test_layers_show_error_zeros_planes_and_the_scales_of_one(reports, out):
 
 
 def test_layers_of_an_older_version_have_no_error(tmp_path, reports):
-    out = write_run(tmp_path / "out", layers=[layer(LAYERS[0], None)])
+    out = write_run(tmp_path / "out", layers=[layer(LAYERS[0])])
     assert "Not measured: the run is of an older version." in page(reports, out, "Layers")[1]
 
 
