@@ -11,6 +11,7 @@ from bitnet.handoff_phase5 import check_phase5
 from bitnet.tracking import RECORDS, record, track
 from suites.wandb_records import read_logged
 from tests.bitnet.phase4 import LENIENT, finish
+from tests.bitnet.wandb_server import broken, nonsense, wandb_server
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +47,50 @@ def test_nothing_is_recorded_unless_it_is_asked_for(finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_server_that_does_not_answer_is_named_and_a_record_stays(finished, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+def test_online_a_server_gets_the_metrics_and_the_summary_and_nothing_else(finished, tmp_path, monkeypatch):
+    result = with_setting(finished.result, "online")
+    with wandb_server() as server:
+        known(server.address, monkeypatch)
+        assert track(result, tmp_path / "out") == result
+    assert [ours(line) for line in server.lines("wandb-history.jsonl")] == [result.metrics]
+    summary = {f"phase/{name}": value for name, value in result.phase.items()}
+    assert ours(server.lines("wandb-summary.json")[-1]) == result.metrics | summary
+    assert server.uploads() == {"config.yaml", "wandb-summary.json"}
+    assert the_record(tmp_path / "out").history == [result.metrics]
+
+
+def ours(line):
+    """Without what W&B adds."""
+    return {name: value for name, value in line.items() if not name.startswith("_")}
+
+
+def known(address, monkeypatch):
+    """Tell of a server and an account."""
+    monkeypatch.setenv("WANDB_BASE_URL", address)
     monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
-    tracked = track(with_setting(finished.result, "online"), tmp_path / "out")
+
+
+def assert_recorded_here_alone(finished, out, told):
+    tracked = track(with_setting(finished.result, "online"), out)
     (row,) = tracked.fallbacks[len(finished.result.fallbacks) :]
     assert (row.step, row.used) == ("tracking", "a record in wandb")
-    assert "imed out" in row.reason
-    assert the_record(tmp_path / "out").history == [finished.result.metrics]
+    assert told in row.reason
+    assert the_record(out).history == [finished.result.metrics]
+
+
+def test_a_server_that_does_not_answer_is_named_and_a_record_stays(finished, tmp_path, monkeypatch):
+    known("http://127.0.0.1:9", monkeypatch)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    assert_recorded_here_alone(finished, tmp_path / "out", "imed out")
+
+
+@pytest.mark.parametrize(("answer", "told"), [(broken, "imed out"), (nonsense, "W&B did not log the run (")])
+def test_a_server_that_is_out_of_order_stops_nothing(answer, told, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    with wandb_server(answer) as server:
+        known(server.address, monkeypatch)
+        assert_recorded_here_alone(finished, tmp_path / "out", told)
+    assert server.sent
 
 
 def test_a_run_goes_on_without_an_account(model_folder, texts, tmp_path, monkeypatch):

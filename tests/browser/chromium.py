@@ -61,14 +61,36 @@ class Page:
                 raise AssertionError(f"{words!r} did not appear; the page says: {self.text[:2000]}")
             time.sleep(0.2)
 
+    def choose(self, name):
+        """Click the page `name` in the sidebar."""
+        self._click("[data-testid=stSidebar] label", f"innerText.startsWith({json.dumps(name)})")
+
+    def press(self, label):
+        """Click the button `label`."""
+        self._click("button", f"innerText.endsWith({json.dumps(label)})")
+
+    def _click(self, selector, condition):
+        found = f"[...document.querySelectorAll({json.dumps(selector)})].find(e => e.{condition})"
+        assert self.evaluate(f"(e => e && (e.click(), true))({found})"), f"there is no {selector} with {condition}"
+
+    def write(self, selector, text):
+        """Put text into the field that the selector finds, in the place of its own, as a user would."""
+        self.evaluate(f"(e => (e.focus(), e.select()))(document.querySelector({json.dumps(selector)}))")
+        self.call("Input.insertText", text=text)
+
+    def press_enter(self):
+        for kind in ("rawKeyDown", "char", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13, text="\r")
+
     def settle(self, seconds=20):
         """Until nothing is drawn or run any more."""
-        end, before = time.monotonic() + seconds, ""
+        end, before, same = time.monotonic() + seconds, "", 0
         busy = "!!document.querySelector('[data-testid=stStatusWidget], [data-testid=stSkeleton]')"
         while time.monotonic() < end:
-            time.sleep(0.7)
+            time.sleep(0.1)
             now = self.evaluate("document.body.innerHTML.length + ' ' + document.querySelectorAll('canvas,svg').length")
-            if now == before and not self.evaluate(busy):
+            same = same + 1 if now == before and not self.evaluate(busy) else 0
+            if same == 4:
                 return
             before = now
 
