@@ -88,8 +88,10 @@ def bench(session: nox.Session) -> None:
     session.run("bitnet-audit", "bench", "--out", str(REPORTS.parent / "bench"), *session.posargs)
 
 
-#: What `nox -s interop` shows: other libraries on our artefacts.
+#: What `nox -s interop` shows: other libraries on our artefacts, and services that our runs are recorded in.
 INTEROP = (
+    "2.wandb-logging",
+    "2.model-registry",
     "A.transformers-loads-packed",
     "A.export-huggingface",
     "A.export-gguf",
@@ -101,7 +103,7 @@ INTEROP = (
 
 @nox.session(default=False)
 def interop(session: nox.Session) -> None:
-    """Run our models in transformers, llama.cpp and lm-eval: `nox -s interop [-- --profile quick --model PATH]`."""
+    """Use our models elsewhere (transformers, llama.cpp, lm-eval, MLflow, W&B): `nox -s interop [-- --profile quick]`."""
     install_project(session)
     session.install("-c", str(CONSTRAINTS), *group("interop"), env=LLAMA_CPP)
     words = [word for criterion in INTEROP for word in ("--only", criterion)]

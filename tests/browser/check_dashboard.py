@@ -37,6 +37,8 @@ TOLD = {
 }
 
 
+#: Steps of recovery between two checkpoints.
+KEPT_EVERY = 5
 MODEL_FIELD = "[data-testid=stMain] [data-testid=stSelectbox] input"
 
 
@@ -122,26 +124,24 @@ def test_the_scorecard_fits_a_phone(page, address):
 def test_a_dashboard_that_is_killed_in_the_middle_of_a_run_loses_nothing(page, out, tmp_path):
     """A run that one server starts goes on when that is killed; another one stops, continues and tries it."""
     runs, reports = out.parent, write_reports(tmp_path / "reports")
-    with server(reports, runs) as address:
-        page.open(f"{address}?{urlencode({'page': 'Compress a model'})}")
-        page.wait_for("Ternary planes of a weight")
-        page.settle()
-        page.write(MODEL_FIELD, str(write_model(tmp_path / "model", "llama")))
-        page.press_enter()
-        page.write("textarea", settings(tmp_path))
-        page.press("Start")
-        page.wait_for("Started. It fills", seconds=120)
-        started = wait(lambda: (told := read_progress(out)) and told.running == "recover" and told.step and told, 240)
-        page.open(f"{address}?{urlencode({'page': 'Live progress'})}")
-        page.wait_for("recover, step")
-    job, program = jobs.read_job(out), psutil.Process(started.process)
-    wait(lambda: read_progress(out).step > started.step, 60)
-    program.suspend()  # it shall not end while the next server starts
-    try:
+    with contextlib.ExitStack() as waiting:
         with server(reports, runs) as address:
-            page.open(f"{address}?{urlencode({'page': 'Live progress'})}")
+            show(page, address, "Compress a model", "Ternary planes of a weight")
+            page.write(MODEL_FIELD, str(write_model(tmp_path / "model", "llama")))
+            page.press_enter()
+            page.write("textarea", settings(tmp_path))
+            page.press("Start")
+            page.wait_for("Started. It fills", seconds=120)
+            begun = wait(lambda: recovering(out, 1), 240)
+            program = waiting.enter_context(held(begun.process))
+            show(page, address, "Live progress", "recover, step")
+        job = jobs.read_job(out)
+        program.resume()
+        wait(lambda: recovering(out, begun.step + 2 * KEPT_EVERY), 240)  # nobody looks, and it goes on
+        program.suspend()
+        with server(reports, runs) as address:
+            show(page, address, "Live progress", "recover, step")
             page.wait_for("out: ▶ running")
-            page.wait_for("recover, step")
             page.wait_for("A checkpoint of recovery is kept")
             page.press("Stop it")
             program.resume()
@@ -149,17 +149,34 @@ def test_a_dashboard_that_is_killed_in_the_middle_of_a_run_loses_nothing(page, o
             wait(lambda: not program.is_running(), 60)
             page.settle()
             page.press("Continue")
-            page.wait_for("out: ▶ running", seconds=120)
-            wait(lambda: not read_run(out).active, 300)
-            assert jobs.read_job(out).process != job.process
+            wait(lambda: (told := jobs.read_job(out)).exit_code is not None and told.process != job.process, 300)
             assert read_run(out).state == "finished"
             assert not list(runs.glob(".*.work"))
-            page.open(f"{address}?{urlencode({'page': 'Try it'})}")
-            page.wait_for("Continue the prompt", "button")
-            page.settle()
+            show(page, address, "Try it", "Continue the prompt")
             page.press("Continue the prompt")
             for engine in ("native runtime (", "transformers: "):
                 page.wait_for(engine, "[data-testid=stMain]", seconds=120)
+
+
+def show(page, address, name, words):
+    page.open(f"{address}?{urlencode({'page': name})}")
+    page.wait_for(words)
+    page.settle()
+
+
+def recovering(out, step):
+    """The progress of the run that fills `out`, once it has come to this step of recovery."""
+    told = read_progress(out)
+    return told if told is not None and told.running == "recover" and (told.step or 0) >= step else None
+
+
+@contextlib.contextmanager
+def held(process):
+    """A program that stands still, so that it does not end while pages are loaded."""
+    program = psutil.Process(process)
+    program.suspend()
+    try:
+        yield program
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             program.resume()
@@ -167,5 +184,5 @@ def test_a_dashboard_that_is_killed_in_the_middle_of_a_run_loses_nothing(page, o
 
 def settings(folder):
     """As the form takes them: short texts, and a recovery that can be stopped in its middle."""
-    told = {**SETTINGS, **LENIENT, **write_texts(folder), "fine_tune_steps": 400, "checkpoint_steps": 10}
+    told = {**SETTINGS, **LENIENT, **write_texts(folder), "fine_tune_steps": 200, "checkpoint_steps": KEPT_EVERY}
     return "\n".join(f"{key}={value}" for key, value in {**told, "fine_tune_trigger": 0.0}.items())
