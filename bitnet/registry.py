@@ -35,10 +35,11 @@ FILES: Final = "model"
 SCORECARD: Final = "scorecard"
 CHAMPION: Final = "champion"
 _TAG: Final = "bitnet."
-#: MLflow by itself reports its use, draws progress bars, and asks a server that is down for minutes.
+#: MLflow by itself reports its use, draws progress bars, prints addresses, and asks a server that is down for minutes.
 _MANNERS: Final[Mapping[str, str]] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }

@@ -23,7 +23,7 @@ _MOVEMENTS = {
     "better": "▲ better",
     "worse": "▼ worse",
     "measured": "◆ measured now",
-    "not measured now": "○ not measured now",
+    "not measured now": "○ unmeasured",
     "same": "= same",
 }
 #: Checks that a page shows at most: those that went wrong come first.
@@ -61,7 +61,7 @@ def scorecard(places: Places) -> None:
 
 def _headline(card: Scorecard) -> None:
     st.text(f"{card.subject.name} {card.subject.version}, profile {card.profile}, models {', '.join(card.models)}")
-    st.caption(text.plain(f"{card.started}, {card.revision}, {text.duration(card.duration)}"))
+    st.caption(text.plain(f"{text.date(card.started)}, {card.revision}, {text.duration(card.duration)}"))
     if not card.complete:
         st.error(text.plain(f"This audit is not complete: {'; '.join(card.problems)}"), icon=":material/error:")
     columns = st.columns(5)
@@ -231,7 +231,7 @@ def history(places: Places) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "started": card.started,
+                "started": text.date(card.started),
                 "overall": text.percent(card.overall.score),
                 **{text.status(name): card.overall.counts.get(name, 0) for name in text.SYMBOLS},
                 "complete": "yes" if card.complete else "NO",

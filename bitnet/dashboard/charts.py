@@ -49,7 +49,7 @@ def history(scorecards: Sequence[Scorecard], names: Sequence[str]) -> alt.Chart:
         alt.Chart(table)
         .mark_line(point={"size": 70})
         .encode(
-            x=alt.X("started:T", title=None),
+            x=alt.X("started:T", title=None, axis=alt.Axis(format="%d %b %H:%M", labelOverlap=True)),
             y=alt.Y("score:Q", title="score, %", scale=alt.Scale(domain=[0, 100])),
             color=alt.Color("of:N", sort=list(names), legend=alt.Legend(orient="top", title=None, labelLimit=260)),
             strokeDash=alt.StrokeDash("of:N", sort=list(names), legend=None),

@@ -42,7 +42,7 @@ def overview(places: Places) -> None:
 def _headline(run: Run, result: Phase4Result) -> None:
     kind = f"{result.model_type}, {result.parameters / 1e6:.3g} million parameters, size class {result.size_class}"
     st.text(f"{result.source} ({kind}) in {near(run.out)}")
-    st.caption(text.plain(f"{result.started}, {text.duration(result.duration)}"))
+    st.caption(text.plain(f"{text.date(result.started)}, {text.duration(result.duration)}"))
     if result.success:
         st.success("✔ Success: every gate was passed, and a fresh process reproduced both models.")
     else:

@@ -76,3 +76,12 @@ def duration(seconds: float) -> str:
 def moment(epoch: float) -> str:
     """A time of day, in UTC."""
     return datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def date(told: str) -> str:
+    """A time in ISO 8601, as files have it, to the minute and in UTC; other text as it is."""
+    try:
+        found = datetime.datetime.fromisoformat(told)
+    except ValueError:
+        return told
+    return found.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC") if found.tzinfo else told

@@ -44,5 +44,7 @@ def test_sizes_durations_and_times():
     ]
     assert [text.duration(each) for each in (1.25, 59.7, 61, 7325)] == ["1.2 s", "1 min 0 s", "1 min 1 s", "2 h 2 min"]
     assert text.moment(0.0) == "1970-01-01 00:00:00 UTC"
+    assert text.date("2026-11-25T11:00:59+01:00") == "2026-11-25 10:00 UTC"
+    assert [text.date(told) for told in ("2026-11-25T11:00:59", "soon")] == ["2026-11-25T11:00:59", "soon"]
     assert (text.percent(0.123), text.percent(None)) == ("12.3 %", "not measured")
     assert (text.interval((1.0, 2.5)), text.interval(None)) == ("1 to 2.5", "")
