@@ -1,4 +1,4 @@
-"""Mutants of what is checked by reading it: source trees, a README, coverage data; each a made-up repository."""
+"""Mutants of what is checked by reading it: source trees, documents, coverage data; each a made-up repository."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from harness.mutants.mutant import Defect, Entry, Stage, family_of_words
 from harness.mutants.reference.repositories import (
     BLEMISHES,
-    MISLEADING,
     SHORTFALLS,
+    documented_repository,
     measured_repository,
-    readme_repository,
     source_tree,
 )
 
@@ -26,8 +25,11 @@ AUDITOR = "test_the_subject_does_not_know_its_auditor"
 SWALLOWED = "test_no_error_is_swallowed"
 EVERY = (STRUCTURE, DRAWER, LENGTH, HINTS, DOCSTRINGS, EACH_MODULE, CYCLE, AUDITOR, SWALLOWED)
 
-NAMED = "test_what_the_readme_names_exists"
+NAMED = "test_what_the_documents_name_exists"
 SHARE = "test_share_of_references_that_hold"
+LINKS = "test_links_lead_to_what_is_there"
+BLOCKS = "test_every_block_can_be_run_or_says_why_not"
+RUNS = "test_every_block_runs"
 
 PACKAGES = "test_lines_and_branches_are_covered"
 MODULES = "test_the_modules_that_lacked_tests_are_covered"
@@ -49,9 +51,23 @@ SOURCE: Mapping[str, Entry] = {
     "no source at all": Defect(EVERY, crashes=True),
     "source that does not parse": Defect(EVERY, crashes=True),
 }
-README: Mapping[str, Entry] = {
-    **dict.fromkeys(MISLEADING, (NAMED, SHARE)),
+DOCUMENTS: Mapping[str, Entry] = {
+    "a path that moved": (NAMED, SHARE, LINKS),
+    "a file that was renamed": (NAMED, SHARE),
+    "a session that was renamed": (NAMED, SHARE),
+    "a program that is not installed": (NAMED, SHARE),
+    "a name that is gone": (NAMED, SHARE, RUNS),
+    "a block that does not parse": (NAMED, SHARE, BLOCKS, RUNS),
     "one wrong path among many right ones": (NAMED, SHARE),
+    "a path that moved, in the guide": (NAMED, SHARE),
+    "a link to a heading that is gone": (LINKS,),
+    "a heading that was renamed": (LINKS,),
+    "a command that bash cannot read": (BLOCKS,),
+    "settings that do not parse": (BLOCKS,),
+    "a reduced form that leaves the command out": (BLOCKS, NAMED, SHARE),
+    "excuses for everything": (BLOCKS,),
+    "a block that fails": (RUNS,),
+    "a Python block that fails": (RUNS,),
 }
 COVERAGE: Mapping[str, Entry] = {
     **dict.fromkeys(SHORTFALLS, (PACKAGES,)),
@@ -83,10 +99,15 @@ FAMILIES = (
     ),
     family_of_words(
         "documentation",
-        Stage("test_documentation.py"),
-        lambda words, folder: readme_repository(_each_by_itself(folder), words),
-        {"": "5.yellow.documentation-paths"},
-        README,
+        Stage("test_documentation.py", profile="full"),
+        lambda words, folder: documented_repository(_each_by_itself(folder), words),
+        {
+            "": "5.yellow.documentation-paths",
+            LINKS: "A.documentation-links",
+            BLOCKS: "A.documentation-blocks",
+            RUNS: "A.documentation-runs",
+        },
+        DOCUMENTS,
     ),
     family_of_words(
         "coverage",

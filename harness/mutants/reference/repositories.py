@@ -57,9 +57,11 @@ def source_tree(root: Path, changes: Mapping[str, str | None]) -> BareSubject:
 # --------------------------------------------------------------------------- documents
 
 PATH = "See [the room](subject/room.py) and `pyproject.toml`.\n"
-COMMAND = "```console\n$ nox -s audit\n```\n"
+COMMAND = "<!-- not run: it makes an environment -->\n```console\n$ nox -s audit\n```\n"
 SYMBOL = "```python\nfrom harness import gate\n```\n"
-README = PATH + COMMAND + SYMBOL
+LINK = "The [guide](docs/guide.md#first-steps) goes on.\n"
+README = PATH + COMMAND + SYMBOL + LINK
+GUIDE = "# Guide\n\n## First steps\n\n```toml\na = 1\n```\n\n<!-- run as:\ntrue\n-->\n```sh\ntrue && true\n```\n"
 ROOMS = 30
 MANY = "".join(f"`subject/room_{n}.py` " for n in range(ROOMS))
 
@@ -71,19 +73,34 @@ MISLEADING: Mapping[str, str] = {
     "a name that is gone": README.replace("import gate", "import gates"),
     "a block that does not parse": README.replace("from harness", "form harness"),
     "one wrong path among many right ones": README + MANY + "`subject/gone.py`",
+    "a link to a heading that is gone": README.replace("#first-steps", "#second-steps"),
+}
+MISGUIDING: Mapping[str, str] = {
+    # what docs/guide.md says in place of the guide
+    "a path that moved, in the guide": GUIDE + "`subject/gone.py`\n",
+    "a heading that was renamed": GUIDE.replace("First", "Next"),
+    "a command that bash cannot read": GUIDE.replace("true && true", "true &&"),
+    "settings that do not parse": GUIDE.replace("a = 1", "a = "),
+    "a reduced form that leaves the command out": GUIDE.replace("true && true", "subject compress"),
+    "excuses for everything": GUIDE + "<!-- not run: later -->\n```sh\ntrue\n```\n" * 4,
+    "a block that fails": GUIDE.replace("\ntrue\n", "\nfalse\n"),
+    "a Python block that fails": GUIDE + "```python\n1 / 0\n```\n",
 }
 
 
-def readme_repository(root: Path, words: str, readme: str | None = README) -> BareSubject:
-    """A subject in a repository whose README is misleading in one way, or is the one given (None: there is none)."""
-    for name in ("subject/__init__.py", "subject/room.py", "harness/__init__.py", "pyproject.toml"):
+def documented_repository(root: Path, words: str, readme: str | None = README) -> BareSubject:
+    """A subject in a repository whose documents mislead in one way; `readme` None: there are no documents."""
+    for name in ("subject/__init__.py", "subject/room.py", "harness/__init__.py"):
         _write(root / name, "")  # the README may name the package harness, which is installed
+    _write(root / "pyproject.toml", '[project.scripts]\nsubject = "subject:main"\n')
     for number in range(ROOMS):
         _write(root / f"subject/room_{number}.py", "")
     _write(root / "noxfile.py", "@nox.session\ndef audit(session): ...\n")
     text = MISLEADING.get(words, readme)
     if text is not None:
         _write(root / "README.md", text)
+    if text is not None and "guide" in text:
+        _write(root / "docs/guide.md", MISGUIDING.get(words, GUIDE))
     return BareSubject(root / "subject")
 
 

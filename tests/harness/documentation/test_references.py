@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness import documentation
-from harness.documentation import Document
+from harness.documentation import Document, commands
 
 PYPROJECT = """\
 [project]
@@ -163,7 +163,7 @@ def test_a_script_that_hangs_or_cannot_start_does_not_run(repository, monkeypatc
     (programs / "made-up").write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     (programs / "broken").write_text("#!/nowhere/interpreter\n", encoding="utf-8")
     (programs / "broken").chmod(0o755)
-    monkeypatch.setattr(documentation, "HELP_SECONDS", 0.2)
+    monkeypatch.setattr(commands, "HELP_SECONDS", 0.2)
     assert command_problems(repository, "made-up", "broken") == {
         "made-up": "made-up --help does not run",
         "broken": "broken --help does not run",
