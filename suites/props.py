@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final, cast
@@ -63,6 +64,17 @@ def large_models(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
 def little_training(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
     """A warm-up is watched for a few steps."""
     patch.setattr("suites.test_fine_tuning.TRAINING_STEPS", 8)
+
+
+def some_faults(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """A command that is over in no time is disturbed less often, and its model need not have learnt anything."""
+    few = {"boundaries": 3, "writes": 30, "chains": 2, "damage of a file": 1, "damage of the input": 8}
+    patch.setattr("suites.test_faults.COUNTS", defaultdict(lambda: {"quick": 4, "full": 4}, _for_both(few)))
+    patch.setattr("suites.fault_scenes.TRAINING_STEPS", 0)
+
+
+def _for_both(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    return {kind: {"quick": count, "full": count} for kind, count in counts.items()}
 
 
 def one_step(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
@@ -280,6 +292,7 @@ PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
         "large-models": large_models,
         "little-training": little_training,
         "one-step": one_step,
+        "some-faults": some_faults,
         "resume-here": resume_here,
         "answers": answers,
         "one-process": one_process,

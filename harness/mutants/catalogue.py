@@ -21,6 +21,7 @@ from harness.mutants.families import (
     config,
     decoder,
     ecosystem,
+    faults,
     gates,
     handoff,
     interop,
@@ -62,6 +63,7 @@ _MODULES = (
     decoder,
     benchmark,
     command_line,
+    faults,
     repositories,
     audit,
 )

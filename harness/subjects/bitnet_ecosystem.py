@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bitnet.config import Phase4Config
-from harness.subject import JSON, CompressesModels, CompressionOutcome, RegisteredVersion
+from harness.subject import JSON, Calling, CompressesModels, CompressionOutcome, RegisteredVersion
 from harness.subject_interop import EXPORT_TARGETS
 
 if TYPE_CHECKING:
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 #: An account that no server has, and seconds to wait for one.
 NO_ACCOUNT = {"WANDB_API_KEY": 40 * "0", "WANDB_INIT_TIMEOUT": "2"}
+#: See `harness.subject.EnduresFaults`.
+ENDURING = {
+    "calibration_tokens": "32",
+    "compensation": "sequential",
+    "compensation_samples": "4",
+    "compensation_tokens": "32",
+    "granularity": "group",
+    "group_size": "16",
+    "evaluation_tokens": "128",
+    "checkpoint_steps": "2",
+    "batch_size": "4",
+}
 
 
 class BitnetEcosystem:
@@ -76,6 +88,22 @@ class BitnetEcosystem:
         from bitnet.dashboard.rendering import every_page
 
         return every_page(reports, [runs])
+
+    # ----------------------------------------------------------------- faults
+
+    @property
+    def enduring_settings(self) -> Mapping[str, str]:
+        """Compensation and recovery of a few tokens each, with a checkpoint at every other step."""
+        return ENDURING
+
+    def callings(self, url: str) -> Mapping[str, Calling]:
+        """Weights & Biases and an MLflow server."""
+        return {
+            "wandb": Calling({"tracking": "online"}, {"WANDB_BASE_URL": url, **NO_ACCOUNT}),
+            "mlflow": Calling(
+                {"registry": "faults"}, {"MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+            ),
+        }
 
     # ----------------------------------------------------------------- other libraries
 

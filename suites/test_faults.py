@@ -1,0 +1,358 @@
+"""Faults: a compression is killed, signalled, starved and damaged, and started again; nothing may be lost by it.
+
+The faults are real: a library between the command line and the system kills the process between the bytes of a write,
+fills the disk, takes memory away (see `harness.faults`). Which calls of a run are hit is drawn by the run's seed from
+those that an undisturbed run makes. `suites.fault_scenes` says when a fault is survived.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import re
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.evidence import Evidence, Profile
+from harness.faults.shim import Fault, Kind, NoShim
+from harness.faults.stand import Ended, open_stand
+from harness.subject import EnduresFaults, HandsOver, RunsCommand, Subject, require
+from suites.fault_scenes import Scene, Scenes, accepted, artefacts, command_words, one_sentence, write_inputs
+
+LITTLE_MEMORY: Final = 4 << 20
+HOUR: Final = 3600
+NOWHERE: Final = "http://127.0.0.1:9"
+"""An address where nothing answers."""
+COUNTS: Final[Mapping[str, Mapping[Profile, int]]] = {
+    "boundaries": {"quick": 1, "full": 1_000},
+    "writes": {"quick": 3, "full": 100},
+    "chains": {"quick": 1, "full": 3},
+    "failures": {"quick": 1, "full": 6},
+    "signals": {"quick": 1, "full": 8},
+    "limits of memory": {"quick": 1, "full": 8},
+    "pairs": {"quick": 1, "full": 6},
+    "clocks": {"quick": 1, "full": 4},
+    "damage of a file": {"quick": 1, "full": 6},
+    "damage of the state": {"quick": 2, "full": 16},
+    "damage of the input": {"quick": 2, "full": 16},
+}
+CHAIN: Final = 4
+"""Kills, one after another, before a run is left to end."""
+
+killed = pytest.mark.criterion("A.faults-killed")
+refused = pytest.mark.criterion("A.faults-writes")
+ended = pytest.mark.criterion("A.faults-signals")
+starved = pytest.mark.criterion("A.faults-memory")
+damaged = pytest.mark.criterion("A.faults-damage")
+beset = pytest.mark.criterion("A.faults-surroundings")
+
+
+@pytest.fixture(scope="module")
+def scenes(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    """The stand on which the subject's command line is disturbed, and what it does undisturbed."""
+    command = require(subject, RunsCommand).command
+    settings = require(subject, EnduresFaults).enduring_settings
+    check = require(subject, HandsOver).check_phase5
+    under, scratch = tmp_path_factory.mktemp("scenes"), tmp_path_factory.mktemp("faults")
+    write_inputs(under)
+    shutil.copytree(under / "given", scratch / "given")
+    first = command_words("given/model", Path("out"), settings)
+    try:
+        with open_stand(command, first, under, scratch) as stand:
+            yield Scenes(stand, under, settings, check)
+    except NoShim as absent:
+        pytest.skip(str(absent))
+
+
+@pytest.fixture
+def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    """Draws for one check, by the run's seed."""
+    return random.Random(f"{seed} {request.node.name}")
+
+
+class Tally:
+    """What became of the faults of a check."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.lost: list[str] = []
+        self.tried = 0
+
+    def add(self, name: object, complaints: Sequence[str]) -> None:
+        """Count a fault; it is lost if there is anything to complain of."""
+        self.tried += 1
+        if complaints:
+            self.lost.append(f"{name}: {'; '.join(complaints)}")
+
+    def settle(self) -> None:
+        """Record the figures; none may be lost."""
+        self.evidence.figure("faults_tried", self.tried)
+        self.evidence.figure("faults_survived", self.tried - len(self.lost))
+        self.evidence.figure("faults_lost", len(self.lost))
+        assert self.tried, "no fault was tried"
+        assert self.lost == []
+
+
+@pytest.fixture
+def tally(evidence: Evidence) -> Tally:
+    """Counts the faults of a check."""
+    return Tally(evidence)
+
+
+def some(dice: random.Random, population: Sequence[int], kind: str, profile: Profile) -> list[int]:
+    """So many of them as the profile asks for, in order; one more than once only where there are not enough."""
+    count = COUNTS[kind][profile]
+    drawn = dice.sample(population, min(count, len(population)))
+    if kind != "boundaries":
+        drawn += dice.choices(population, k=max(0, count - len(population)))
+    return sorted(drawn)
+
+
+# --------------------------------------------------------------------------- kill -9
+
+
+@killed
+def test_a_kill_between_stages_is_survived(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
+    """Right after a line of progress, which is when a stage begins."""
+    for call in some(dice, scenes.undisturbed.told(), "boundaries", profile):
+        kill(scenes, Fault("kill", call), tally)
+    tally.settle()
+
+
+@killed
+def test_a_kill_within_a_write_is_survived(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
+    """After half of the bytes, before a file is synced or renamed, and so on: 100 of all such calls."""
+    for call in some(dice, scenes.undisturbed.writes(), "writes", profile):
+        kill(scenes, Fault("kill", call), tally)
+    tally.settle()
+
+
+@killed
+def test_kills_one_after_another_are_survived(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
+) -> None:
+    calls = scenes.undisturbed.writes()
+    for _ in range(COUNTS["chains"][profile]):
+        scene, complaints = Scene(scenes), list[str]()
+        for call in dice.sample(calls, CHAIN):
+            scene.run(Fault("kill", call))
+            complaints += scene.half_written()
+        tally.add(f"{CHAIN} kills", complaints + scene.again())
+    tally.settle()
+
+
+def kill(scenes: Scenes, fault: Fault, tally: Tally) -> None:
+    scene = Scene(scenes)
+    ended = scene.run(fault)
+    assert ended.code == -signal.SIGKILL, f"{fault}: the run was over before: {ended.stderr}"
+    tally.add(fault, scene.half_written() + scene.again(ended))
+
+
+@killed
+def test_the_state_of_another_run_is_not_taken(scenes: Scenes, dice: random.Random, tally: Tally) -> None:
+    """A run with another seed, or on fewer samples, is killed when it has done nearly everything."""
+    for settings in ({"seed": "1"}, {"calibration_samples": "3"}):
+        scene, calls = Scene(scenes), len(scenes.undisturbed.ended.points)
+        scene.run(Fault("kill", dice.randrange(calls // 2, calls * 3 // 4)), settings)
+        tally.add(settings, scene.half_written() + scene.again())
+    tally.settle()
+
+
+# --------------------------------------------------------------------------- writes that fail
+
+
+OWN_OUTPUT: Final = 2_000
+"""What is printed goes to a file as well, which must not be cut."""
+LARGEST_FILE: Final = 1 << 20
+"""Copies are asked for by more bytes than there are."""
+FAILURES: Final[Mapping[str, tuple[Kind, int]]] = {
+    "full-disk": ("full disk", 0),
+    "read-only": ("read-only", 0),
+    "input-output-error": ("error", errno.EIO),
+    "file-size": ("file size", 0),
+}
+
+
+@refused
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_write_that_fails_is_told_and_survived(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, failure: str
+) -> None:
+    """One sentence and exit code 2, and once there is room the same command goes on."""
+    for fault in failures(scenes, dice, profile, failure):
+        scene = Scene(scenes)
+        tally.add(fault, refusal(scenes, scene, scene.run(fault), 2) + scene.half_written() + scene.again())
+    tally.settle()
+
+
+def failures(scenes: Scenes, dice: random.Random, profile: Profile, failure: str) -> list[Fault]:
+    """At drawn calls that write, make or rename a file; a limit holds from the start, below some file's size."""
+    kind, value = FAILURES[failure]
+    points = scenes.undisturbed.ended.points
+    hit = [number for number in scenes.undisturbed.writes() if points[number - 1].what in "wcmr"]
+    if kind != "file size":
+        return [Fault(kind, call, value) for call in some(dice, hit, "failures", profile)]
+    sizes = [points[number - 1].bytes for number in hit if OWN_OUTPUT < points[number - 1].bytes < LARGEST_FILE]
+    return [Fault(kind, 0, size - 1) for size in some(dice, sorted(set(sizes)), "failures", profile)]
+
+
+def refusal(scenes: Scenes, scene: Scene, ended: Ended, code: int) -> list[str]:
+    """What is wrong with how a run ended that could not, or not be expected to, do its work; if it did, nothing is."""
+    if ended.code == scenes.undisturbed.ended.code and artefacts(scene.out) == scenes.undisturbed.artefacts:
+        return []
+    wrong = [] if ended.code == code else [f"it ends with exit code {ended.code}"]
+    return wrong + one_sentence(ended, scenes.undisturbed.ended.stderr)
+
+
+# --------------------------------------------------------------------------- signals, memory
+
+
+@ended
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, name: str, code: int
+) -> None:
+    """With the exit code that a shell expects, and in one sentence that the same command continues."""
+    for call in some(dice, scenes.undisturbed.writes(), "signals", profile):
+        scene, fault = Scene(scenes), Fault("signal", call, int(signal.Signals[name]))
+        ended = scene.run(fault)
+        complaints = refusal(scenes, scene, ended, code)
+        if not complaints and ended.code == code and not re.search("same command", ended.stderr):
+            complaints = ["it does not say that the same command goes on"]
+        tally.add(fault, complaints + scene.half_written() + scene.again(ended))
+    tally.settle()
+
+
+@starved
+def test_a_run_without_memory_tells_so(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
+    """One sentence and exit code 2, or the work done with what there is."""
+    for call in some(dice, scenes.undisturbed.writes(), "limits of memory", profile):
+        scene, fault = Scene(scenes), Fault("memory", call, dice.randrange(LITTLE_MEMORY))
+        tally.add(fault, refusal(scenes, scene, scene.run(fault), 2) + scene.half_written() + scene.again())
+    tally.settle()
+
+
+# --------------------------------------------------------------------------- damage
+
+
+def has_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def spoil(path: Path, how: str, dice: random.Random) -> None:
+    """Flip a bit of a file, or leave out its end."""
+    content = bytearray(path.read_bytes())
+    if how == "bit":
+        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    path.write_bytes(content[: dice.randrange(len(content))] if how == "end" else content)
+
+
+@damaged
+@pytest.mark.parametrize("how", ["bit", "end"])
+def test_damage_of_an_output_is_noticed(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, how: str
+) -> None:
+    """In every file of both artefacts, and in what lies beside them."""
+    scene = Scene(scenes)
+    assert scene.again() == []
+    for path in sorted(path for path in scene.out.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for _ in range(COUNTS["damage of a file"][profile] if content else 0):
+            spoil(path, how, dice)
+            passes = accepted(scenes.check, scene.out)
+            tally.add(f"{how} of {path.relative_to(scene.out)}", ["it is valid all the same"] if passes else [])
+        path.write_bytes(content)
+    tally.settle()
+
+
+@damaged
+def test_damage_of_the_state_changes_nothing(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
+) -> None:
+    """What a killed run has left is damaged: the next one says so, or does that piece of work anew."""
+    last = max(number for number, point in enumerate(scenes.undisturbed.ended.points, start=1) if point.what == "t")
+    begun = Scene(scenes)
+    begun.run(Fault("kill", last))
+    kept = sorted(path.relative_to(begun.folder) for path in begun.folder.rglob("*") if has_bytes(path))
+    assert kept, "a run that is killed leaves nothing from which it could go on"
+    for number in range(COUNTS["damage of the state"][profile]):
+        scene, how = Scene(scenes), ("bit", "end")[number % 2]
+        shutil.copytree(begun.folder, scene.folder, dirs_exist_ok=True)
+        name = kept[number // 2 % len(kept)] if profile == "full" else dice.choice(kept)
+        spoil(scene.folder / name, how, dice)
+        complaints = refusal(scenes, scene, scene.run(), 2) + scene.half_written()
+        tally.add(f"{how} of {name.name}", complaints)
+    tally.settle()
+
+
+@damaged
+def test_damage_of_an_input_is_told(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
+    """In one sentence; where nothing can be noticed the run ends with an output that is valid."""
+    given = sorted((scenes.under / "given" / "model").iterdir())
+    for number in range(COUNTS["damage of the input"][profile]):
+        scene, how = Scene(scenes), ("end", "bit")[number % 2]
+        model = Path(shutil.copytree(scenes.under / "given" / "model", scene.folder / "model"))
+        name = given[number // 2 % len(given)].name if profile == "full" else dice.choice(given).name
+        spoil(model / name, how, dice)
+        ended = scenes.stand.run(scenes.words(scene.out, {}, str(model)))
+        complaints = [] if ended.code in (0, 1, 2) else [f"it ends with exit code {ended.code}"]
+        if ended.code == 2:
+            complaints += one_sentence(ended, scenes.undisturbed.ended.stderr)
+        elif not accepted(scenes.check, scene.out):
+            complaints.append("it leaves nothing that is valid")
+        tally.add(f"{how} of {name}", complaints)
+    tally.settle()
+
+
+# --------------------------------------------------------------------------- other runs, clocks, services
+
+
+@beset
+def test_two_runs_on_one_output_do_not_mix(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
+    """The second begins while the first is stopped; one of them writes the output, and the other may refuse to."""
+    for call in some(dice, scenes.undisturbed.writes()[:-1], "pairs", profile):
+        scene = Scene(scenes)
+        first = scenes.stand.begin(scenes.words(scene.out, {}), Fault("stop", call))
+        assert first.stopped(), f"the run was over before call {call}"
+        second = scene.run()
+        complaints = scene.half_written()
+        first.go_on()
+        runs = (first.end(), second)
+        complaints += [each for run in runs for each in refusal(scenes, scene, run, 2)]
+        if not any(run.code == scenes.undisturbed.ended.code for run in runs):
+            complaints.append("neither has done its work")
+        tally.add(f"stopped at call {call}", complaints + scene.half_written() + scene.again())
+    tally.settle()
+
+
+@beset
+def test_a_clock_that_jumps_changes_nothing(
+    scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
+) -> None:
+    """It is put back by hours and on again all the time, and a run that was killed goes on with an earlier date."""
+    for call in some(dice, scenes.undisturbed.writes(), "clocks", profile):
+        scene = Scene(scenes)
+        scene.run(Fault("kill", call))
+        ended = scene.run(Fault("clock", 1, dice.randrange(1, 10_000) * HOUR))
+        finished = artefacts(scene.out) == scenes.undisturbed.artefacts
+        tally.add(f"killed at call {call}", [] if finished else [f"it ends with {ended.code}: {ended.stderr[-200:]}"])
+    tally.settle()
+
+
+@beset
+@pytest.mark.profile("full")
+def test_a_service_that_does_not_answer_stops_nothing(subject: Subject, scenes: Scenes, tally: Tally) -> None:
+    """The tracker of runs, and the registry of models."""
+    for name, calling in require(subject, EnduresFaults).callings(NOWHERE).items():
+        scene = Scene(scenes)
+        ended = scene.run(settings=calling.settings, environment=calling.environment)
+        complaints = [] if ended.code == scenes.undisturbed.ended.code else [f"it ends with {ended.code}"]
+        if artefacts(scene.out) != scenes.undisturbed.artefacts:
+            complaints.append("it writes other bytes")
+        tally.add(name, complaints)
+    tally.settle()
