@@ -12,7 +12,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,13 +78,15 @@ class Undisturbed:
         counted = renamed(self.ended.points)
         return {path: times for path, times in counted.items() if times < OFTEN}
 
-    def told(self) -> list[int]:
-        """The calls that print a line of progress: after each a stage begins."""
-        return [number for number, point in enumerate(self.ended.points, start=1) if point.what == "t"]
+    @property
+    def lines(self) -> list[int]:
+        """The numbers of the lines of progress: after each a stage begins."""
+        return list(range(1, sum(point.what == "t" for point in self.ended.points) + 1))
 
-    def writes(self) -> list[int]:
-        """All other calls."""
-        return [number for number, point in enumerate(self.ended.points, start=1) if point.what != "t"]
+    @property
+    def calls(self) -> list[int]:
+        """The numbers of the calls that write, sync, rename and so forth."""
+        return list(range(1, len(on_files(self.ended)) + 1))
 
 
 @dataclass
@@ -169,6 +171,22 @@ class Scene:
             for path, times in self.scenes.undisturbed.work.items()
             if path in kept and done[path] == times and again[path] > times - 1
         ]
+
+
+def on_files(ended: Ended) -> list[Point]:
+    """A run's calls, but for lines on standard error."""
+    return [point for point in ended.points if point.what != "t"]
+
+
+def struck(scenes: Scenes, fault: Fault, settings: Mapping[str, str] | None = None) -> tuple[Scene, Ended]:
+    """A scene with a run that the fault has hit: one that tells of its progress less often makes fewer calls."""
+    while True:
+        scene = Scene(scenes)
+        ended = scene.run(fault, settings)
+        made = ended.points if fault.kind == "kill" and fault.value else on_files(ended)
+        if fault.at <= len(made):
+            return scene, ended
+        fault = replace(fault, at=fault.at // 2)
 
 
 def renamed(points: Sequence[Point]) -> Counter[str]:

@@ -20,12 +20,23 @@ import pytest
 
 from harness.evidence import Evidence, Profile
 from harness.faults.shim import Fault, Kind, NoShim
-from harness.faults.stand import Ended, open_stand
+from harness.faults.stand import Ended, Started, open_stand
 from harness.subject import EnduresFaults, HandsOver, RunsCommand, Subject, require
-from suites.fault_scenes import Scene, Scenes, accepted, artefacts, command_words, one_sentence, write_inputs
+from suites.fault_scenes import (
+    Scene,
+    Scenes,
+    accepted,
+    artefacts,
+    command_words,
+    on_files,
+    one_sentence,
+    struck,
+    write_inputs,
+)
 
 LITTLE_MEMORY: Final = 4 << 20
 HOUR: Final = 3600
+AFTER_LINE: Final = 1
 NOWHERE: Final = "http://127.0.0.1:9"
 """An address where nothing answers."""
 COUNTS: Final[Mapping[str, Mapping[Profile, int]]] = {
@@ -108,7 +119,7 @@ def some(dice: random.Random, population: Sequence[int], kind: str, profile: Pro
     """So many of them as the profile asks for, in order; one more than once only where there are not enough."""
     count = COUNTS[kind][profile]
     drawn = dice.sample(population, min(count, len(population)))
-    if kind != "boundaries":
+    if kind != "boundaries" and population:
         drawn += dice.choices(population, k=max(0, count - len(population)))
     return sorted(drawn)
 
@@ -119,15 +130,15 @@ def some(dice: random.Random, population: Sequence[int], kind: str, profile: Pro
 @killed
 def test_a_kill_between_stages_is_survived(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
     """Right after a line of progress, which is when a stage begins."""
-    for call in some(dice, scenes.undisturbed.told(), "boundaries", profile):
-        kill(scenes, Fault("kill", call), tally)
+    for call in some(dice, scenes.undisturbed.lines, "boundaries", profile):
+        kill(scenes, Fault("kill", call, AFTER_LINE), tally)
     tally.settle()
 
 
 @killed
 def test_a_kill_within_a_write_is_survived(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
     """After half of the bytes, before a file is synced or renamed, and so on: 100 of all such calls."""
-    for call in some(dice, scenes.undisturbed.writes(), "writes", profile):
+    for call in some(dice, scenes.undisturbed.calls, "writes", profile):
         kill(scenes, Fault("kill", call), tally)
     tally.settle()
 
@@ -136,7 +147,7 @@ def test_a_kill_within_a_write_is_survived(scenes: Scenes, dice: random.Random, 
 def test_kills_one_after_another_are_survived(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
 ) -> None:
-    calls = scenes.undisturbed.writes()
+    calls = scenes.undisturbed.calls
     for _ in range(COUNTS["chains"][profile]):
         scene, complaints = Scene(scenes), list[str]()
         for call in dice.sample(calls, CHAIN):
@@ -147,9 +158,8 @@ def test_kills_one_after_another_are_survived(
 
 
 def kill(scenes: Scenes, fault: Fault, tally: Tally) -> None:
-    scene = Scene(scenes)
-    ended = scene.run(fault)
-    assert ended.code == -signal.SIGKILL, f"{fault}: the run was over before: {ended.stderr}"
+    scene, ended = struck(scenes, fault)
+    assert ended.code == -signal.SIGKILL, f"{fault}: the run has ended with {ended.code}: {ended.stderr}"
     tally.add(fault, scene.half_written() + scene.again(ended))
 
 
@@ -157,8 +167,8 @@ def kill(scenes: Scenes, fault: Fault, tally: Tally) -> None:
 def test_the_state_of_another_run_is_not_taken(scenes: Scenes, dice: random.Random, tally: Tally) -> None:
     """A run with another seed, or on fewer samples, is killed when it has done nearly everything."""
     for settings in ({"seed": "1"}, {"calibration_samples": "3"}):
-        scene, calls = Scene(scenes), len(scenes.undisturbed.ended.points)
-        scene.run(Fault("kill", dice.randrange(calls // 2, calls * 3 // 4)), settings)
+        calls = len(scenes.undisturbed.calls)
+        scene, _ = struck(scenes, Fault("kill", dice.randrange(calls // 2, calls * 3 // 4)), settings)
         tally.add(settings, scene.half_written() + scene.again())
     tally.settle()
 
@@ -185,16 +195,16 @@ def test_a_write_that_fails_is_told_and_survived(
 ) -> None:
     """One sentence and exit code 2, and once there is room the same command goes on."""
     for fault in failures(scenes, dice, profile, failure):
-        scene = Scene(scenes)
-        tally.add(fault, refusal(scenes, scene, scene.run(fault), 2) + scene.half_written() + scene.again())
+        scene, ended = struck(scenes, fault)
+        tally.add(fault, refusal(scenes, scene, ended, 2) + scene.half_written() + scene.again())
     tally.settle()
 
 
 def failures(scenes: Scenes, dice: random.Random, profile: Profile, failure: str) -> list[Fault]:
     """At drawn calls that write, make or rename a file; a limit holds from the start, below some file's size."""
     kind, value = FAILURES[failure]
-    points = scenes.undisturbed.ended.points
-    hit = [number for number in scenes.undisturbed.writes() if points[number - 1].what in "wcmr"]
+    points = on_files(scenes.undisturbed.ended)
+    hit = [number for number in scenes.undisturbed.calls if points[number - 1].what in "wcmr"]
     if kind != "file size":
         return [Fault(kind, call, value) for call in some(dice, hit, "failures", profile)]
     sizes = [points[number - 1].bytes for number in hit if OWN_OUTPUT < points[number - 1].bytes < LARGEST_FILE]
@@ -218,9 +228,9 @@ def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, name: str, code: int
 ) -> None:
     """With the exit code that a shell expects, and in one sentence that the same command continues."""
-    for call in some(dice, scenes.undisturbed.writes(), "signals", profile):
-        scene, fault = Scene(scenes), Fault("signal", call, int(signal.Signals[name]))
-        ended = scene.run(fault)
+    for call in some(dice, scenes.undisturbed.calls, "signals", profile):
+        fault = Fault("signal", call, int(signal.Signals[name]))
+        scene, ended = struck(scenes, fault)
         complaints = refusal(scenes, scene, ended, code)
         if not complaints and ended.code == code and not re.search("same command", ended.stderr):
             complaints = ["it does not say that the same command goes on"]
@@ -231,9 +241,10 @@ def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
 @starved
 def test_a_run_without_memory_tells_so(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
     """One sentence and exit code 2, or the work done with what there is."""
-    for call in some(dice, scenes.undisturbed.writes(), "limits of memory", profile):
-        scene, fault = Scene(scenes), Fault("memory", call, dice.randrange(LITTLE_MEMORY))
-        tally.add(fault, refusal(scenes, scene, scene.run(fault), 2) + scene.half_written() + scene.again())
+    for call in some(dice, scenes.undisturbed.calls, "limits of memory", profile):
+        fault = Fault("memory", call, dice.randrange(LITTLE_MEMORY))
+        scene, ended = struck(scenes, fault)
+        tally.add(fault, refusal(scenes, scene, ended, 2) + scene.half_written() + scene.again())
     tally.settle()
 
 
@@ -275,9 +286,7 @@ def test_damage_of_the_state_changes_nothing(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
 ) -> None:
     """What a killed run has left is damaged: the next one says so, or does that piece of work anew."""
-    last = max(number for number, point in enumerate(scenes.undisturbed.ended.points, start=1) if point.what == "t")
-    begun = Scene(scenes)
-    begun.run(Fault("kill", last))
+    begun, _ = struck(scenes, Fault("kill", scenes.undisturbed.lines[-1], AFTER_LINE))
     kept = sorted(path.relative_to(begun.folder) for path in begun.folder.rglob("*") if has_bytes(path))
     assert kept, "a run that is killed leaves nothing from which it could go on"
     for number in range(COUNTS["damage of the state"][profile]):
@@ -315,10 +324,8 @@ def test_damage_of_an_input_is_told(scenes: Scenes, dice: random.Random, profile
 @beset
 def test_two_runs_on_one_output_do_not_mix(scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally) -> None:
     """The second begins while the first is stopped; one of them writes the output, and the other may refuse to."""
-    for call in some(dice, scenes.undisturbed.writes()[:-1], "pairs", profile):
-        scene = Scene(scenes)
-        first = scenes.stand.begin(scenes.words(scene.out, {}), Fault("stop", call))
-        assert first.stopped(), f"the run was over before call {call}"
+    for call in some(dice, scenes.undisturbed.calls, "pairs", profile):
+        scene, first = stopped(scenes, call)
         second = scene.run()
         complaints = scene.half_written()
         first.go_on()
@@ -330,14 +337,20 @@ def test_two_runs_on_one_output_do_not_mix(scenes: Scenes, dice: random.Random, 
     tally.settle()
 
 
+def stopped(scenes: Scenes, call: int) -> tuple[Scene, Started]:
+    """A scene with a run that stands still at a call, or at an earlier one where it makes fewer."""
+    scene = Scene(scenes)
+    started = scenes.stand.begin(scenes.words(scene.out, {}), Fault("stop", call))
+    return (scene, started) if started.stopped() else stopped(scenes, call // 2)
+
+
 @beset
 def test_a_clock_that_jumps_changes_nothing(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
 ) -> None:
     """It is put back by hours and on again all the time, and a run that was killed goes on with an earlier date."""
-    for call in some(dice, scenes.undisturbed.writes(), "clocks", profile):
-        scene = Scene(scenes)
-        scene.run(Fault("kill", call))
+    for call in some(dice, scenes.undisturbed.calls, "clocks", profile):
+        scene, _ = struck(scenes, Fault("kill", call))
         ended = scene.run(Fault("clock", 1, dice.randrange(1, 10_000) * HOUR))
         finished = artefacts(scene.out) == scenes.undisturbed.artefacts
         tally.add(f"killed at call {call}", [] if finished else [f"it ends with {ended.code}: {ended.stderr[-200:]}"])

@@ -2,7 +2,8 @@
  * at a chosen call it is killed in the midst of the bytes, gets a signal, is stopped, or is told that the disk is full.
  *
  * Armed by `fault_arm`, or by the environment variable FAULT_ARM, "KIND AT VALUE LOG FOLDER", when the program starts.
- * The log gets a line for each call that counts, "WHAT BYTES PATH". Only the process that was armed counts.
+ * The log gets a line for each call that counts, "WHAT BYTES PATH". Only the process that was armed counts. A kill with
+ * a value counts lines on standard error instead.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +27,7 @@
 enum { NONE, KILL, SIGNAL, FULL, ERROR, READONLY, STOP, CLOCK, MEMORY, FILESIZE };
 
 static int kind, log_file = -1;
-static long at, value, count;
+static long at, value, count, told; /* calls on files, and lines on standard error */
 static pid_t armed;
 static char under[PATH_MAX];
 
@@ -51,7 +52,7 @@ static rlim_t address_space(void)
 
 void fault_arm(int what, long when, long argument, const char *log, const char *folder)
 {
-    kind = what, at = when, value = argument, count = 0, armed = getpid();
+    kind = what, at = when, value = argument, count = told = 0, armed = getpid();
     snprintf(under, sizeof under, "%s", folder);
     int file = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     log_file = fcntl(file, F_DUPFD_CLOEXEC, 200); /* out of the way of numbers that a program counts on */
@@ -102,16 +103,12 @@ static void die(void) { syscall(SYS_kill, getpid(), SIGKILL); }
 static int point(char what, const char *path, size_t bytes)
 {
     char line[PATH_MAX + 64];
-    long now = ++count;
+    long now = what == 't' ? ++told : ++count;
     int length = snprintf(line, sizeof line, "%c %zu %s\n", what, bytes, path);
     syscall(SYS_write, log_file, line, length);
     int here = now == at, since = at > 0 && now >= at, makes = what == 'w' || what == 'c' || what == 'm';
-    if (what == 't') {
-        if (kind == KILL && here) return -1;
-        if (kind == SIGNAL && here) syscall(SYS_kill, getpid(), value);
-        return 0;
-    }
-    if (kind == KILL && here) return -1;
+    if (kind == KILL && here && (what == 't') == (value != 0)) return -1;
+    if (what == 't') return 0;
     if (kind == SIGNAL && here) syscall(SYS_kill, getpid(), value);
     if (kind == MEMORY && here) limit(RLIMIT_AS, address_space() + value);
     if (kind == STOP && here) syscall(SYS_kill, getpid(), SIGSTOP);

@@ -39,9 +39,10 @@ class NoShim(Exception):  # noqa: N818 - nothing is wrong with what is audited
 class Fault:
     """What goes wrong, at which of the calls that count (from 1), and a value.
 
-    kill: within the call. signal: its number is the value. full disk, read-only: from the call on. error: that call
-    alone, with the errno. stop: SIGSTOP. clock: put back by so many seconds, on again at the next call, and so forth.
-    memory: bytes of address space that may be added from then on. file size: bytes that a file may have, at any time.
+    kill: within the call, or, with a value, after that line on standard error. signal: its number is the value. full
+    disk, read-only: from the call on. error: that call alone, with the errno. stop: SIGSTOP. clock: put back by so many
+    seconds, on again at the next call, and so forth. memory: bytes of address space that may be added from then on.
+    file size: bytes that a file may have, at any time.
     """
 
     kind: Kind = "none"
