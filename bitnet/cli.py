@@ -28,7 +28,7 @@ from bitnet.cli_handoff import validate
 from bitnet.cli_registry import registry
 from bitnet.config import Phase4Config, allowed_values
 from bitnet.console import JsonOption, Output, third_party_silence
-from bitnet.errors import BitnetError, out_of_memory
+from bitnet.errors import LONGEST_SENTENCE, BitnetError, out_of_memory, shortened
 
 #: Exit codes beside 0; 141 is what a shell reports of a program that wrote into a closed pipe.
 MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
@@ -52,7 +52,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BitnetError as error:
-            typer.echo(f"Error: {error}", err=True)
+            typer.echo(f"Error: {shortened(str(error), LONGEST_SENTENCE)}", err=True)
             code = BAD_INPUT
         except KeyboardInterrupt as error:
             resumable = ctx.invoked_subcommand == "compress"

@@ -1,16 +1,16 @@
 """Phase 4 settings: validated, frozen, and adapted to the size of the model."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bitnet.errors import BitnetError
+from bitnet.errors import BitnetError, shortened
+from bitnet.reading import read_small
+from bitnet.settings_yaml import LARGEST, dump_yaml, parse_yaml
 
 SizeClass = Literal["tiny", "small", "medium", "large"]
 Rule = Literal["threshold", "absmean", "optimal"]
@@ -284,11 +284,10 @@ class Phase4Config(BaseModel):
             BitnetError: if the file cannot be read, is not such a mapping, or holds a bad key or value.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise BitnetError(f"the configuration {path} cannot be read ({reason}); pass a YAML file.") from None
-        loaded = _parse_yaml(text, f"the configuration {path}")
+            text = read_small(Path(path), LARGEST)
+        except BitnetError as error:
+            raise BitnetError(f"the configuration {path} cannot be read: {error}") from None
+        loaded = parse_yaml(text, f"the configuration {path}")
         if loaded is None:
             return cls()
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
@@ -301,12 +300,12 @@ class Phase4Config(BaseModel):
         Settings that are left to the model's size are left out, as a value in a file is one that the user gave.
         """
         left_open = {"rule", "planes", *COMPENSATED, *(name for recipe in RECIPES.values() for name in recipe)}
-        return _dump_yaml(self.model_dump(mode="json", exclude=left_open - self.model_fields_set))
+        return dump_yaml(self.model_dump(mode="json", exclude=left_open - self.model_fields_set))
 
     def overrides(self) -> list[str]:
         """The settings that the user gave, by name, as `with_overrides` reads them."""
         values = self.model_dump(mode="json")
-        return [f"{name}={_dump_yaml([values[name]])[2:].strip()}" for name in sorted(self.model_fields_set)]
+        return [f"{name}={dump_yaml([values[name]])[2:].strip()}" for name in sorted(self.model_fields_set)]
 
     def with_overrides(self, overrides: Sequence[str]) -> Self:
         """Copy with `key=value` settings applied in order; values are YAML scalars (`null` re-opens a field).
@@ -318,45 +317,16 @@ class Phase4Config(BaseModel):
         for override in overrides:
             key, separator, value = override.partition("=")
             if not separator or not key.strip():
-                raise BitnetError(f"the setting '{override}' is not of the form key=value, such as codec=base3.")
-            given[key.strip()] = _parse_yaml(value, f"the value of '{key.strip()}'")
+                raise BitnetError(
+                    f"the setting '{shortened(override)}' is not of the form key=value, such as codec=base3."
+                )
+            given[key.strip()] = parse_yaml(value, f"the value of '{shortened(key.strip())}'")
         checked = type(self)(**{**dict(self), **given})
         return type(self).model_construct(_fields_set=self.model_fields_set | given.keys(), **dict(checked))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose numbers may be written 1e-5, which YAML 1.1 would read as text, and whose keys are unique."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(problem=f"the key '{key}' appears twice")
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads: text that it would take for a number is quoted."""
-
-
-_EXPONENT_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_NUMBER, list("-+.0123456789"))
-
-
-def _dump_yaml(value: Any) -> str:
-    """Block style, one entry a line however long."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=float("inf"), allow_unicode=True)
-    return text
-
-
-def _parse_yaml(text: str, what: str) -> Any:
-    """YAML value of `text`; `what` names it in the error."""
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain data only
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "unreadable characters"
-        raise BitnetError(f"{what} is not valid YAML ({problem}); quote or correct it.") from None
+#: Complaints that a sentence has at most.
+_TOLD = 5
 
 
 def _one_sentence(error: ValidationError) -> str:
@@ -365,11 +335,15 @@ def _one_sentence(error: ValidationError) -> str:
     for detail in error.errors(include_url=False):
         key = str(detail["loc"][0])
         if detail["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(key, Phase4Config.model_fields, n=1, cutoff=0.0)[0]
-            complaints[key] = f"unknown setting '{key}', the nearest is '{nearest}'"
+            told = shortened(key)
+            nearest = difflib.get_close_matches(told, Phase4Config.model_fields, n=1, cutoff=0.0)[0]
+            complaints[told] = f"unknown setting '{told}', the nearest is '{nearest}'"
         else:
             # A union complains once per member; the first complaint carries the value.
-            complaints.setdefault(key, f"{key} = {detail['input']!r} is not allowed, it takes {allowed_values(key)}")
+            given = shortened(repr(detail["input"]))
+            complaints.setdefault(key, f"{key} = {given} is not allowed, it takes {allowed_values(key)}")
+        if len(complaints) == _TOLD:
+            break
     return "; ".join(complaints.values()) + "."
 
 

@@ -1,8 +1,14 @@
 """The one error type that a user of `bitnet` sees."""
 
 import errno
+from typing import Final
 
 from pydantic import ValidationError
+
+LONGEST: Final = 200
+"""Characters of foreign text that are quoted within a sentence."""
+LONGEST_SENTENCE: Final = 4_000
+"""Characters of a sentence that are shown: paths alone may have hundreds."""
 
 
 class BitnetError(ValueError):
@@ -19,13 +25,19 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Foreign text for use within a sentence: on one line, cut, and with what a terminal would obey written out."""
+    told = text if len(text) <= longest else f"{text[:longest]}..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in told)
+
+
 def first_line(error: BaseException) -> str:
     """What `error` says, cut to its first line, for quoting a library's complaint within one sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".: ")
 
 
 def first_complaint(error: ValidationError) -> str:
     """The first thing that a schema finds wrong, for use within a sentence: 'layers.0.shape' (Field required)."""
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "the top level"
-    return f"'{where}' ({first['msg']})"
+    return f"'{shortened(where)}' ({shortened(first['msg'])})"
