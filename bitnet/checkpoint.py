@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bitnet.errors import BitnetError, out_of_memory
+from bitnet.reading import check_regular, read_small
 
 
 @contextlib.contextmanager
@@ -97,12 +98,15 @@ def clear_leftovers(path: Path) -> None:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits; `BitnetError` when it cannot be read."""
+    """SHA-256 of a file's bytes, 64 hexadecimal digits; `BitnetError` when it cannot be read or is no file."""
+    check_regular(path)
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BitnetError(f"Cannot read {path} ({error.strerror}): check that the file is complete.") from error
+    except ValueError as error:
+        raise BitnetError(f"Cannot read {str(path)!r} ({error}): no file can have that name.") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -116,11 +120,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; `BitnetError` when the file is missing or is not JSON."""
+    """The value in a JSON file; `BitnetError` when the file is missing, is no file, too large or not JSON."""
+    check_regular(path)
+    text = read_small(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BitnetError(f"Cannot read {path} ({error.strerror}): check that the folder is complete.") from error
+        return json.loads(text)
+    except RecursionError:
+        raise BitnetError(f"{path} is not valid JSON for this program (nested too deeply): write it again.") from None
     except ValueError as error:
         raise BitnetError(f"{path} is not valid JSON ({error}): write it again.") from error
 

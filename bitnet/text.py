@@ -38,6 +38,8 @@ def read_text(path: Path) -> str:
         raise BitnetError(f"{path} is not UTF-8 text (byte {error.start}): convert it to UTF-8 first.") from error
     except OSError as error:
         raise BitnetError(f"Cannot read the text {path} ({error.strerror}): give a readable UTF-8 file.") from error
+    except ValueError as error:
+        raise BitnetError(f"Cannot read the text {str(path)!r} ({error}): no file can have that name.") from error
     if not text.strip():
         raise BitnetError(f"The text {path} is empty: give a file with some text in it.")
     return text

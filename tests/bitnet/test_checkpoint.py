@@ -185,7 +185,7 @@ def test_json_errors_name_the_file(tmp_path: Path):
         read_json(tmp_path / "gone.json")
     for content in (b'{"a": ', b"\xff"):
         (tmp_path / "bad.json").write_bytes(content)
-        with pytest.raises(BitnetError, match=r"bad\.json is not valid JSON"):
+        with pytest.raises(BitnetError, match=r"bad\.json is not (valid JSON|UTF-8 text)"):
             read_json(tmp_path / "bad.json")
 
 
