@@ -30,8 +30,9 @@ from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.checkpoint import digest_file, read_json, write_json
 from bitnet.compressed_model import TABLE_KINDS, CompressedModel, is_kept, latent_layer, matrix, replace_modules
 from bitnet.config import Phase4Config
+from bitnet.declared import check_declared, held_in_safetensors
 from bitnet.errors import BitnetError, first_line
-from bitnet.huggingface import quiet
+from bitnet.huggingface import quiet, save_tokenizer
 from bitnet.lending import lend, lend_head, lent, without_weights
 from bitnet.packed_manifest import (
     MANIFEST,
@@ -51,7 +52,7 @@ from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.tensor_file import DTYPES, TensorReader
 from bitnet.ternary import TernarySum
 
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def save_packed(compressed: CompressedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> PackedManifest:
@@ -76,7 +77,7 @@ def describe_packed(
     write_json(directory / CONFIG, described | {SETTINGS_KEY: packed_settings(quantization, layers, kept)})
     if compressed.model.generation_config is not None:
         compressed.model.generation_config.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
     manifest = PackedManifest(
         model_type=compressed.model.config.model_type,
         quantization=quantization,
@@ -169,7 +170,7 @@ def load_trainable(directory: Path, streamed: bool = False) -> CompressedModel:
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder; a BitnetError if there is none that can be read."""
     try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a third-party reader makes of a damaged file
         raise BitnetError(f"The tokenizer in {directory} cannot be read ({first_line(error)}).") from error
 
@@ -178,7 +179,7 @@ def save_fp16(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direct
     """Write a plain model (`CompressedModel.dequantized`) as a folder that transformers loads without this package."""
     with quiet():
         model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
 
 
 class _Tensors:
@@ -216,12 +217,15 @@ def _skeleton(directory: Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         vars(config).pop(SETTINGS_KEY, None)  # for transformers' own way of loading, and not part of what is made here
+        check_declared(directory, config, held_in_safetensors([directory / TENSORS]))
         with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away: leave the caller's dice alone
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        if (directory / GENERATION).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)
+    except BitnetError:
+        raise
     except Exception as error:  # likewise
-        raise BitnetError(f"{directory / 'config.json'} describes no model ({first_line(error)}).") from error
-    if (directory / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(directory)
+        raise BitnetError(f"{directory / CONFIG} describes no model ({first_line(error)}).") from error
     return model
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from bitnet.checkpoint import read_json
+from bitnet.declared import Held, check_declared, check_shards, held_in_gguf, held_in_safetensors
 from bitnet.errors import BitnetError, first_line
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -49,8 +50,9 @@ def load_folder(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrai
     Raises `BitnetError`, naming the folder and what is wrong in it, unless it is complete and nothing is left over.
     """
     check_config(path)
+    check_shards(path)
     with quiet():
-        model = _load_model(path, path, dtype)
+        model = _load_model(path, path, dtype, held_in_safetensors(sorted(path.glob("*.safetensors"))))
         return model, load_folder_tokenizer(path)
 
 
@@ -68,7 +70,7 @@ def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTraine
     """
     # The reader draws a progress bar that no setting of transformers switches off.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
-        loaded = _load_model(path.parent, path, dtype, gguf_file=path.name)
+        loaded = _load_model(path.parent, path, dtype, held_in_gguf(path), gguf_file=path.name)
         tokenizer = _load_tokenizer(path.parent, path, gguf_file=path.name)
     if _pre_tokenizer(path) in SPLITS_DIGITS:
         backend = tokenizer.backend_tokenizer
@@ -89,7 +91,19 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
     """Write a model and its tokenizer into the existing folder `path`, as `load_folder` reads it."""
     with quiet():
         model.save_pretrained(path)
+        save_tokenizer(tokenizer, path)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write a tokenizer's files into the existing folder `path`; none of the names that it brings leads elsewhere.
+
+    Raises:
+        BitnetError: transformers refuses to save it, as it does with chat templates whose names are paths.
+    """
+    try:
         tokenizer.save_pretrained(path)
+    except ValueError as error:
+        raise BitnetError(f"The tokenizer cannot be saved ({first_line(error)}): correct its settings.") from error
 
 
 def check_config(path: Path) -> None:
@@ -106,18 +120,23 @@ def check_config(path: Path) -> None:
         raise BitnetError(f"{path} has no safetensors weights: save the model again with save_pretrained.")
 
 
-def _load_model(folder: Path, named: Path, dtype: torch.dtype, **options: Any) -> PreTrainedModel:
+def _load_model(folder: Path, named: Path, dtype: torch.dtype, held: Held, **options: Any) -> PreTrainedModel:
+    safe = {"local_files_only": True, "trust_remote_code": False}
     try:
+        config = AutoConfig.from_pretrained(str(folder), **safe, **options)
+        check_declared(named, config, held)
         model, report = AutoModelForCausalLM.from_pretrained(
             str(folder),
+            config=config,
             dtype=dtype,
             use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
+            **safe,
             ignore_mismatched_sizes=True,  # they are in the report, with their names
             output_loading_info=True,
             **options,
         )
+    except BitnetError:
+        raise
     except Exception as error:  # whatever a third-party reader makes of a damaged file
         raise BitnetError(f"Cannot load the model {named} ({first_line(error)}): check that it is complete.") from error
     _check_report(named, type(model).__name__, report)
