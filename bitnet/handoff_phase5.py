@@ -144,6 +144,9 @@ def _check_files(out: Path, manifest: Phase5Manifest) -> None:
     for name in (*_RECORDS, f"{PACKED}/{MANIFEST}", f"{PACKED}/{TENSORS}", f"{FP16}/config.json"):
         if name not in manifest.files:
             _refuse(out, "files", f"does not list {name}")
+    for entry in out.rglob("*"):
+        if not entry.resolve().is_relative_to(out.resolve()):
+            raise BitnetError(f"{entry} is a link that leads out of {out}: put the file itself there.")
     for name, digest in manifest.files.items():
         if ".." in Path(name).parts:
             _refuse(out, "files", f"lists {name}, which is elsewhere")

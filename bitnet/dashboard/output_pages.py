@@ -139,7 +139,7 @@ def _manifest(out: Path) -> None:
     st.text(f"Run {manifest.get('run_id', 'without id')}, {len(files)} files, primary: {manifest.get('primary', '?')}")
     if st.button("Check the digests now", icon=":material/verified:"):
         with st.spinner("Reading every file"):
-            rows = [{"result": _digest(out / name, str(digest)), "file": name} for name, digest in files.items()]
+            rows = [{"result": _digest(out, name, str(digest)), "file": name} for name, digest in files.items()]
         wrong = sum(not row["result"].startswith("✔") for row in rows)
         if wrong:
             st.error(f"✘ {wrong} of {len(rows)} files are not those of the manifest.")
@@ -150,7 +150,10 @@ def _manifest(out: Path) -> None:
         st.json(manifest, expanded=1)
 
 
-def _digest(path: Path, expected: str) -> str:
+def _digest(out: Path, name: str, expected: str) -> str:
+    path = out / name
+    if not path.resolve().is_relative_to(out.resolve()):
+        return "✘ ELSEWHERE"
     if not path.is_file():
         return "✘ missing"
     return "✔ as listed" if digest_file(path) == expected else "✘ ALTERED"

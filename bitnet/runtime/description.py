@@ -1,12 +1,27 @@
 """What the decoder must know of a model, read from its config.json."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
+from bitnet.checkpoint import read_json
 from bitnet.errors import BitnetError, first_complaint
 from bitnet.runtime.rotary import Rotary
+
+_Ends: TypeAlias = int | tuple[int, ...] | None
+_ENDS: TypeAdapter[_Ends] = TypeAdapter(_Ends, config=ConfigDict(strict=True))
 
 
 class Description(BaseModel):
@@ -27,7 +42,7 @@ class Description(BaseModel):
     hidden_act: Literal["silu"] = "silu"
     tie_word_embeddings: bool = False
     rope_parameters: Rotary = Field(default_factory=Rotary)
-    eos_token_id: int | tuple[int, ...] | None = None
+    eos_token_id: _Ends = None
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +95,20 @@ class Description(BaseModel):
 def end_tokens(value: int | Sequence[int] | None) -> frozenset[int]:
     """`eos_token_id` of a configuration as a set."""
     return frozenset(() if value is None else [value] if isinstance(value, int) else value)
+
+
+def stored_ends(settings: Path) -> frozenset[int]:
+    """Tokens that end a text by a generation_config.json, none where it names none.
+
+    Raises:
+        BitnetError: the file is damaged.
+    """
+    record = read_json(settings)
+    value = record.get("eos_token_id") if isinstance(record, Mapping) else str(record)
+    try:
+        return end_tokens(_ENDS.validate_json(json.dumps(value)))
+    except ValidationError:
+        raise BitnetError(f"{settings} names no end tokens that there can be: write it again.") from None
 
 
 class UnsupportedError(BitnetError):

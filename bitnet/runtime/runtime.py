@@ -17,7 +17,7 @@ from bitnet.errors import BitnetError, first_line
 from bitnet.kernels import backend as best_backend
 from bitnet.kernels.backends import TORCH, native
 from bitnet.packed_manifest import TENSORS, check_files, read_manifest
-from bitnet.runtime.description import Description, UnsupportedError, end_tokens, layer_names
+from bitnet.runtime.description import Description, UnsupportedError, layer_names, stored_ends
 from bitnet.runtime.weights import PackedLayers, StoredTable, TensorFile, check_finite, read_table
 from bitnet.sampling import check_prompt, check_temperature, choose
 from bitnet.tables import TableDtype
@@ -84,7 +84,7 @@ class Runtime:
         runtime = cls(folder, description, chosen, threads, room)
         settings = folder / "generation_config.json"
         if settings.is_file():  # its end tokens come first, as in transformers
-            runtime.ends = end_tokens(read_json(settings).get("eos_token_id")) or description.ends
+            runtime.ends = stored_ends(settings) or description.ends
         layers = PackedLayers(folder / TENSORS, manifest, chosen)
         runtime._load(layers, TensorFile(folder / TENSORS), manifest.quantization.embedding_dtype)
         return runtime

@@ -163,3 +163,15 @@ def test_a_path_that_leads_out_of_the_folder_is_not_read(out, monkeypatch):
     files = json.loads((out / "manifest.json").read_text())["files"]
     rewrite(out, files={"packed/../../secret": "0" * 64} | files)
     refused(out, "'files'.*elsewhere")
+
+
+def test_a_link_out_of_the_output_is_refused(out, tmp_path):
+    (tmp_path / "elsewhere").write_bytes((out / "fp16" / "config.json").read_bytes())
+    (out / "fp16" / "config.json").unlink()
+    (out / "fp16" / "config.json").symlink_to(tmp_path / "elsewhere")
+    refused(out, "config.json is a link that leads out of")
+
+
+def test_a_link_within_the_output_is_not(out):
+    (out / "copy.json").symlink_to("result.json")
+    check_phase5(out)

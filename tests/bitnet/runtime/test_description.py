@@ -3,6 +3,7 @@ from transformers import Qwen2Config
 
 from bitnet.errors import BitnetError
 from bitnet.runtime import Description
+from bitnet.runtime.description import stored_ends
 
 
 def test_older_names_and_defaults_are_understood():
@@ -33,3 +34,14 @@ def test_a_sliding_window_is_refused_where_a_layer_uses_it():
 def test_what_is_no_configuration_is_refused_by_name():
     with pytest.raises(BitnetError, match=r"does not fit folder/config.json"):
         Description.of({}, "folder/config.json")
+
+
+def test_end_tokens_of_a_generation_config_are_numbers(tmp_path):
+    path = tmp_path / "generation_config.json"
+    for text, ends in (('{"eos_token_id": 3}', {3}), ('{"eos_token_id": [3, 4]}', {3, 4}), ("{}", set())):
+        path.write_text(text)
+        assert stored_ends(path) == ends
+    for text in ("[]", '{"eos_token_id": "x"}', '{"eos_token_id": {}}'):
+        path.write_text(text)
+        with pytest.raises(BitnetError, match="names no end tokens"):
+            stored_ends(path)
