@@ -16,7 +16,7 @@ from harness import render
 from harness import run as running
 from harness.criteria import load_rulebook
 from harness.diff import compare
-from harness.errors import AuditError
+from harness.errors import AuditError, one_line
 from harness.expectations import Expectations, read_expectations
 from harness.files import write_text
 from harness.gate import check_file, load_thresholds
@@ -253,5 +253,5 @@ def main() -> None:
         app()
     except AuditError as error:
         if not isinstance(error, running.RefusedError):
-            typer.echo(str(error), err=True)
+            typer.echo(one_line(error), err=True)
         raise SystemExit(2) from None

@@ -21,7 +21,6 @@ is not finite, when its schema version is another one, or when anything in it is
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections.abc import Iterable
@@ -37,6 +36,7 @@ from harness.diff import compare
 from harness.errors import AuditError
 from harness.evidence import Record
 from harness.expectations import Expectations
+from harness.files import parse_json, read_text
 from harness.scorecard import SCHEMA_VERSION, Row, Scorecard, parse, recompute
 
 TABLE = "tool.bitnet-audit.gate"
@@ -104,13 +104,14 @@ class Judgement:
 
 def load_thresholds(pyproject: Path, rulebook: Rulebook | None = None) -> Thresholds:
     """Read the thresholds; raises AuditError on a missing table, an unreadable value or an unknown criterion."""
+    text = read_text(pyproject, "the thresholds", "name the file with --pyproject")
     try:
-        data = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AuditError(f"cannot read {pyproject}: {error.strerror}; name the file with --pyproject") from error
-    except ValueError as error:
+        data: Any = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise AuditError(f"{pyproject} is not TOML: {error}; correct it") from error
-    table = data.get("tool", {}).get("bitnet-audit", {}).get("gate")
+    table = data
+    for name in TABLE.split("."):
+        table = table.get(name) if isinstance(table, dict) else None
     if table is None:
         raise AuditError(f"{pyproject} has no table [{TABLE}]; add one with at least one threshold")
     try:
@@ -145,13 +146,10 @@ def check_file(
     against: Scorecard | None = None,
 ) -> Judgement:
     """As `check`, of a scorecard file of the current schema version; raises AuditError where there is no such file."""
+    text = read_text(scorecard, "the scorecard", "run the audit first", errors="replace")
     try:
-        text = scorecard.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise AuditError(f"cannot read the scorecard {scorecard}: {error.strerror}; run the audit first") from error
-    try:
-        parsed = parse(json.loads(text), scorecard.name, oldest=SCHEMA_VERSION)
-    except (ValueError, RecursionError) as error:  # AuditError is a ValueError
+        parsed = parse(parse_json(text), scorecard.name, oldest=SCHEMA_VERSION)
+    except ValueError as error:  # AuditError is a ValueError
         return Judgement((Breach("scorecard", str(error), "a readable scorecard of this version"),))
     return check(parsed, thresholds, rulebook, expectations, against)
 

@@ -28,7 +28,7 @@ from harness.evidence import (
     RunStart,
     SubjectInfo,
 )
-from harness.files import write_text
+from harness.files import parse_json, read_text, write_text
 from harness.status import RowFigure, judge
 
 SCHEMA_VERSION = 2
@@ -294,11 +294,10 @@ def to_json(scorecard: Scorecard) -> str:
 
 def load(path: Path) -> Scorecard:
     """Read a scorecard, also of an older schema version; raises AuditError when it is missing, damaged or unknown."""
+    text = read_text(path, "the scorecard", "run the audit first")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AuditError(f"cannot read the scorecard {path}: {error.strerror}; run the audit first") from error
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise AuditError(f"{path} is not JSON: {error}; run the audit again") from error
     return parse(data, str(path))
 

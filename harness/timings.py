@@ -6,7 +6,6 @@ of one interleaved run, whose rounds are paired. Others were timed one after the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from harness.errors import AuditError
+from harness.files import parse_json, read_text
 from harness.races import AGAIN
 from harness.statistics import CONTROL_CONFIDENCE, Interval, ratio_interval
 
@@ -60,10 +60,9 @@ class Speedup:
 
 def read_benchmark(path: Path) -> tuple[Series, ...]:
     """Every series of a file; raises AuditError where it cannot be read or holds no raw times."""
+    text = read_text(path, "the times", "name a pytest-benchmark file")
     try:
-        found = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise AuditError(f"cannot read the times {path}: {error.strerror}; name a pytest-benchmark file") from error
+        found = _File.model_validate(parse_json(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"

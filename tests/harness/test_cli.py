@@ -179,7 +179,7 @@ def test_expected_failures_regressions_and_warnings_are_told(command, monkeypatc
 
 
 def test_the_gate_needs_its_files(command) -> None:
-    assert_refused(command("gate"), "cannot read pyproject.toml", "--pyproject")
+    assert_refused(command("gate"), "cannot read the thresholds pyproject.toml", "--pyproject")
     write_thresholds("max_red = 1")
     assert_refused(command("gate", "absent.json"), "cannot read the scorecard absent.json")
 
