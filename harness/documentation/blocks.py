@@ -34,8 +34,8 @@ def block_references(document: Document) -> tuple[Reference, ...]:
 
 
 def runnable_blocks(document: Document) -> tuple[Block, ...]:
-    """The blocks of code that no excuse keeps from being run, in order."""
-    return tuple(block for block in document.blocks if block.language in CODE and block.excuse is None)
+    """The blocks that are saved as files, and those of code that no excuse keeps from being run, in order."""
+    return tuple(block for block in document.blocks if block.file or (block.language in CODE and block.excuse is None))
 
 
 def excused_blocks(document: Document) -> tuple[Block, ...]:

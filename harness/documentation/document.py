@@ -18,7 +18,9 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _MARK = re.compile(
-    r"\s*(?:not run:\s*(?P<excuse>.+)|run(?P<slowly> slowly)?(?:\s+as:\s*\n(?P<reduced>.+))?)\s*", re.DOTALL
+    r"\s*(?:not run:\s*(?P<excuse>.+)|saved as:\s*(?P<file>[\w./-]+)"
+    r"|run(?P<slowly> slowly)?(?:\s+as:\s*\n(?P<reduced>.+))?)\s*",
+    re.DOTALL,
 )
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+)`")
@@ -38,7 +40,8 @@ class Block:
     """A fenced block of a Markdown file, and what an HTML comment right above it says about running it.
 
     ``<!-- not run: reason -->`` gives an `excuse`. ``<!-- run as:`` and the lines up to ``-->`` give a `reduced` form,
-    which is run in its place. ``slowly`` behind ``run`` leaves it to where time does not count.
+    which is run in its place; ``slowly`` behind ``run`` leaves it to where time does not count. A block that is
+    ``<!-- saved as: path -->`` is written to that file, as its reader would.
     """
 
     language: str
@@ -46,6 +49,7 @@ class Block:
     excuse: str | None = None
     reduced: str | None = None
     slow: bool = False
+    file: str | None = None
 
     @property
     def title(self) -> str:
@@ -97,16 +101,9 @@ class Document:
         return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     @cached_property
-    def scripts(self) -> Mapping[str, str]:
-        """The programs that the project installs, each with the function behind it."""
-        found: Mapping[str, str] = self.project.get("project", {}).get("scripts", {})
-        return found
-
-    @cached_property
-    def requirements(self) -> frozenset[str]:
-        """The names of the packages that the project requires, without its extras."""
-        lines = self.project.get("project", {}).get("dependencies", [])
-        return frozenset(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines)
+    def scripts(self) -> frozenset[str]:
+        """The names of the programs that the project installs."""
+        return frozenset(self.project.get("project", {}).get("scripts", {}))
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
@@ -128,4 +125,4 @@ def _block(match: re.Match[str]) -> Block:
         return Block(language, text)
     reduced = None if mark["reduced"] is None else dedent(mark["reduced"]).strip() + "\n"
     excuse = None if mark["excuse"] is None else " ".join(mark["excuse"].split())
-    return Block(language, text, excuse, reduced, mark["slowly"] is not None)
+    return Block(language, text, excuse, reduced, mark["slowly"] is not None, mark["file"])

@@ -1,8 +1,8 @@
 """The paths and links of a document: is there a file, and a heading, where it says?
 
 Targets of links and pictures are taken from the document's own folder, code spans that look like a file or a folder
-from the repository. What .gitignore lists is made by a run, not delivered, and is left out; so are web addresses. A
-target outside the repository does not exist for those who read the document there.
+from the repository. What .gitignore lists is made by a run, not delivered, and is left out; so are files that the
+reader saves, and web addresses. A target outside the repository does not exist for those who read the document there.
 """
 
 import fnmatch
@@ -29,11 +29,11 @@ def path_references(document: Document) -> tuple[Reference, ...]:
     targets = [target.split("#")[0] for target in _targets(document)]
     named = [(target, document.path.parent) for target in targets if target]
     named += [(span, document.root) for span in document.spans if _looks_like_path(span, document.root)]
-    generated = ignored_patterns(document.root)
+    generated, saved = ignored_patterns(document.root), {block.file for block in document.blocks}
     return tuple(
         Reference("path", name, _path_problem(folder / name, document.root))
         for name, folder in dict.fromkeys(named)
-        if not is_ignored(name, generated)
+        if not is_ignored(name, generated) and name not in saved
     )
 
 
