@@ -215,3 +215,54 @@ def ablation(session: nox.Session) -> None:
     folder = ROOT / "reports" / "ablation"
     environment = {"OMP_NUM_THREADS": "1"}
     session.run("python", "-m", "bitnet.ablation", "--out", str(folder), *session.posargs, env=environment)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the site into site/, strictly, and run every block of the documents: `nox -s docs`."""
+    install_project(session, "docs")
+    # The notice is about the next major version, which the constraints keep out.
+    session.env["NO_MKDOCS_2_WARNING"] = "1"
+    session.run("mkdocs", "build", "--strict", "--quiet", "--config-file", "docs/site/mkdocs.yml")
+    session.run("python", "-m", "harness.documentation", env={"OMP_NUM_THREADS": "1"})
+
+
+#: Run outside the repository in the environment that a wheel was installed in: what is there, and was it what ran?
+INSTALLED = """\
+import json, pathlib, sys, bitnet.kernels.backends, suites
+card = json.loads(pathlib.Path("audited/scorecard.json").read_text())
+measured = {row["id"]: row["status"] for row in card["criteria"] if row["status"] != "GREY"}
+assert measured == {"A.packing-exact": "GREEN", "A.kernels-exact": "GREEN"}, measured
+assert pathlib.Path(suites.__file__).is_relative_to(sys.prefix), suites.__file__
+assert bitnet.kernels.backends.native() is not None, "the wheel has no native kernels"
+"""
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """Build a source distribution and from it a wheel, install both in a bare environment, audit: `nox -s wheels`."""
+    install(session, *group("wheels"))
+    session.run("cibuildwheel", "--platform", "linux", "--print-build-identifiers", str(ROOT))
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder)
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
+    session.run("python", "-m", "venv", str(folder / "bare"))
+    bare, constraints = folder / "bare" / "bin", ("-c", str(CONSTRAINTS))
+    (wheel,), (source,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
+    session.chdir(folder)
+    for archive, own in ((wheel, ()), (source, ("--force-reinstall", "--no-deps"))):
+        words = ("install", "-q", *constraints, *own, "torch==2.13.0", f"{archive}[audit]")
+        session.run(str(bare / "pip"), *words, external=True)
+        audited = (
+            "run",
+            "--model",
+            "tiny",
+            "--only",
+            "A.packing-exact",
+            "--only",
+            "A.kernels-exact",
+            "--out",
+            "audited",
+        )
+        session.run(str(bare / "bitnet-audit"), *audited, external=True)
+        session.run(str(bare / "python"), "-c", INSTALLED, external=True)
