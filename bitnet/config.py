@@ -359,7 +359,9 @@ def _describe(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if schema["type"] == "string":
-        return "the path of a file"
+        return "the path of a file" if schema.get("format") == "path" else "a text"
+    if schema["type"] == "boolean":
+        return "true or false"
     if schema["type"] == "null":
         return "null"
     low, high = schema.get("minimum"), schema.get("maximum")

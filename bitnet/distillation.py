@@ -8,7 +8,6 @@ loss = (1 - d) CE + d KL(teacher || student) + h H, all per token and in nats bu
   the loss on intermediate layers of Jiao et al. 2020, "TinyBERT", but free of the states' scale.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +17,6 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import PreTrainedModel
 
 from bitnet.errors import BitnetError
-
-#: The loss of a model on a batch of token ids: differentiable, a scalar.
-Loss = Callable[[PreTrainedModel, Int64[Tensor, "batch tokens"]], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)

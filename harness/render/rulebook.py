@@ -11,9 +11,9 @@ from harness.render.numbers import number, percent
 BEGINNING = """\
 # Every criterion, explained
 
-Made from `harness/criteria.toml`, which the scorecard is judged by. A claim is quoted from the forensic audit, or is one of
-this project's own; where the audit contradicts itself, *read as* says what is held to instead. Measure any row alone with
-`bitnet-audit run --only ID`.
+Made from `harness/criteria.toml`, which the scorecard is judged by. A claim is quoted from the forensic audit, or is
+one of this project's own; where the audit contradicts itself, *read as* says what is held to instead. Measure any row
+alone with `bitnet-audit run --only ID`.
 """
 
 

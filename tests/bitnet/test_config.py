@@ -194,6 +194,8 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ("fine_tune_lr", 0.0, "a number above 0.0 to 1.0"),
         ("grokfast_alpha", 1.0, "a number from 0.0 below 1.0"),
         ("calibration_text", 3, "the path of a file or null"),
+        ("registry", 3, "a text or null"),
+        ("fine_tune_dropout", "perhaps", "true or false"),
         ("seed", -1, "a whole number from 0 to 4294967295"),
         ("seed", "1", "a whole number from 0 to 4294967295"),
     ],
