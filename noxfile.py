@@ -219,7 +219,7 @@ def ablation(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the site into site/, strictly, and run every block of the documents: `nox -s docs`."""
+    """Build the site into build/site/, strictly, and run every block of the documents: `nox -s docs`."""
     install_project(session, "docs")
     # The notice is about the next major version, which the constraints keep out.
     session.env["NO_MKDOCS_2_WARNING"] = "1"
