@@ -177,6 +177,8 @@ def compress(
     """
     base = Phase4Config() if config is None else Phase4Config.from_yaml(config)
     chosen = base.with_overrides([*(settings or []), *_flags(planes, max_minutes)])
+    # torch, not yet imported, then asks for huge pages: of a streamed model every layer is memory that is new.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with third_party_silence():
         from bitnet.phase_controller import run_phase4
         from bitnet.summary import print_result, verdict

@@ -211,11 +211,15 @@ def latent_weight(ternary: TernaryWeight, rule: Rule) -> Float[Tensor, "out in"]
     weight = ternary.dequantize(torch.float32)
     if rule == "optimal":
         return weight
-    support = ternary.codes.abs().double()
-    rows, width = support.shape
+    rows, width = ternary.codes.shape
     if ternary.scale.shape == (1, 1):
-        return (weight / support.mean().clamp_min(1 / support.numel())).float()
-    size = ternary.group_size or width
+        mean = ternary.codes.abs().double().mean()
+        return (weight / mean.clamp_min(1 / weight.numel())).float()
+    if ternary.group_size is None:
+        occupied = torch.count_nonzero(ternary.codes, dim=1).double()[:, None]
+        return (weight * (width / occupied.clamp_min(1.0))).float()
+    support = ternary.codes.abs().double()
+    size = ternary.group_size
     groups = -(-width // size)
     index = torch.arange(width) // size
     occupied = torch.zeros(rows, groups, dtype=torch.float64).index_add_(1, index, support)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bitnet.memory import free_at_once
+
 Fill = Callable[[nn.Module], None]
 """Gives a module's own tensors their values: parameters by `parameter.data = ...`, buffers by assignment."""
 
@@ -98,6 +100,7 @@ def placeholder(tensor: Tensor) -> Tensor:
 
 def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes, with placeholders for all parameters, ties kept; buffers have their values."""
+    free_at_once()
     with _parameters_on_meta():
         model = build()
     made: dict[int, nn.Parameter] = {}

@@ -11,6 +11,9 @@ from transformers import PreTrainedModel
 
 from bitnet.architectures import BLOCKS
 
+#: The option of glibc's `mallopt` that this is, and the bytes from which a tensor counts as large.
+_M_MMAP_THRESHOLD, _LARGE = -3, 2**20
+
 
 @contextlib.contextmanager
 def blockwise(model: PreTrainedModel) -> Iterator[None]:
@@ -39,6 +42,16 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def free_at_once() -> None:
+    """From now on return large tensors to the system when they are freed, where the allocator can (glibc).
+
+    It would keep the smaller of them for later ones, which end up between others where nothing larger fits.
+    """
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def available() -> int | None:

@@ -173,7 +173,9 @@ def _plain_tensors(
 @contextlib.contextmanager
 def _plain_files(folder: Path, model: nn.Module) -> Iterator[Callable[[str, Tensor], None]]:
     """Gives `put(name, tensor)` for the weights of the FP16 folder, in as many files as `save_pretrained` makes."""
-    whole = {name: torch.empty(value.shape, dtype=torch.float16, device="meta") for name, value in model.named_parameters()}
+    whole = {
+        name: torch.empty(value.shape, dtype=torch.float16, device="meta") for name, value in model.named_parameters()
+    }
     split = split_torch_state_dict_into_shards(whole, max_shard_size=MAX_SHARD)
     with contextlib.ExitStack() as stack:
         writers: dict[str, TensorWriter] = {}

@@ -86,7 +86,10 @@ def _check_names(path: Path, model: PreTrainedModel, shards: TensorReader) -> No
     """Every weight of the architecture is in the shards, in the right shape, and no other is."""
     stored, known = shards.described, model.state_dict()
     needed = dict(model.named_parameters())
-    for names, problem in ((needed.keys() - stored.keys(), "lacks"), (stored.keys() - known.keys(), "has, beside them,")):
+    for names, problem in (
+        (needed.keys() - stored.keys(), "lacks"),
+        (stored.keys() - known.keys(), "has, beside them,"),
+    ):
         if names:
             raise BitnetError(
                 f"{path} {problem} {min(names)}, as its weights are named: save the whole {type(model).__name__} again "

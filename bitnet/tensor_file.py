@@ -117,10 +117,6 @@ class TensorReader:
             tensor: Tensor = stored.get_tensor(name)
             return tensor
 
-    def home(self, name: str) -> Path:
-        """The file that holds a tensor."""
-        return self._homes[name]
-
 
 def _opened(path: Path) -> safe_open:
     try:
