@@ -25,6 +25,8 @@ Metric = Literal["decode", "prefill", "first_token"]
 #: Tokens of the long prompt, of the short one, and tokens generated after the short one (the first is not decoding).
 PREFILL, PROMPT, NEW = 128, 16, 33
 PACKED, CONTROL = "packed", "control"
+#: Time for the rounds, but for the first few. A round of a model of 135M parameters takes 10 s on one core.
+SECONDS = 60.0
 #: By how much the ends of the control's interval may miss 1.
 CONTROL_TOLERANCE = 0.02
 
@@ -75,6 +77,7 @@ class Benchmark(Record):
     engine: str
     threads: int
     rounds: int
+    rounds_asked: int
     seed: int
     prefill_tokens: int
     prompt_tokens: int
@@ -133,24 +136,31 @@ def run_benchmark(
     against: Sequence[arms.Precision],
     *,
     rounds: int = 7,
+    seconds: float = SECONDS,
     threads: int = 1,
     seed: int = 0,
     progress: bool = False,
 ) -> Benchmark:
     """Measure a packed model and its baseline in every precision of `against`.
 
+    Of the rounds, only as many are run as are expected to end within `seconds`, but for the first few.
+
     Raises:
         BitnetError: a model that cannot be read or run, or a baseline with another vocabulary.
     """
-    with Stages(4, progress) as stages:
-        with stages.stage("load"):
-            opened, engine = _open(folder, baseline, against, threads)
+    with Stages(5, progress) as stages:
+        with stages.stage("load") as advance:
+            opened, engine = _open(folder, baseline, against, threads, advance)
         with stages.stage("compare outputs"):
             tokens, lengths, agreement = _compare(folder, opened[PACKED])
+        with stages.stage("warm up") as advance:
+            for done, arm in enumerate(opened.values(), start=1):
+                arm.run(tokens[: lengths.prefill], 2)
+                advance(done, len(opened))
         with stages.stage("time") as advance:
             works = {name: _work(arm, tokens, lengths) for name, arm in opened.items()}
             works[CONTROL] = works[PACKED]
-            times = _measure(works, rounds, seed, advance)
+            times = _by_metric(take_turns(works, rounds, seed, advance, seconds))
         with stages.stage("memory") as advance:
             memory = {}
             for name, arm in opened.items():
@@ -165,7 +175,8 @@ def run_benchmark(
         packed_bytes=(folder / TENSORS).stat().st_size,
         engine=engine,
         threads=threads,
-        rounds=rounds,
+        rounds=len(times[PACKED]["decode"]),
+        rounds_asked=rounds,
         seed=seed,
         prefill_tokens=lengths.prefill,
         prompt_tokens=lengths.prompt,
@@ -182,7 +193,7 @@ _METRICS: tuple[Metric, ...] = ("decode", "prefill", "first_token")
 
 
 def _open(
-    folder: Path, baseline: str, against: Sequence[arms.Precision], threads: int
+    folder: Path, baseline: str, against: Sequence[arms.Precision], threads: int, advance: Callable[[int, int], None]
 ) -> tuple[dict[str, arms.Arm], str]:
     """All arms by name, and what runs the packed model, in words."""
     torch.set_num_threads(threads)
@@ -195,6 +206,7 @@ def _open(
         engine = f"transformers on ternary layers ({refusal.what})"
     opened = {PACKED: packed}
     for precision in against:
+        advance(len(opened), len(against) + 1)
         opened[precision] = arms.open_arm(baseline, precision, threads)
         if opened[precision].vocabulary != packed.vocabulary:
             raise BitnetError(
@@ -240,12 +252,7 @@ def _work(arm: arms.Arm, tokens: Sequence[int], lengths: Lengths) -> Callable[[]
     return work
 
 
-def _measure(
-    works: Mapping[str, Callable[[], _Times]], rounds: int, seed: int, advance: Callable[[int, int], None]
-) -> dict[str, dict[Metric, tuple[float, ...]]]:
-    for work in works.values():  # warm-up
-        work()
-    found = take_turns(works, rounds, seed, advance)
+def _by_metric(found: Mapping[str, Sequence[_Times]]) -> dict[str, dict[Metric, tuple[float, ...]]]:
     return {
         name: {metric: tuple(getattr(times, metric) for times in runs) for metric in _METRICS}
         for name, runs in found.items()

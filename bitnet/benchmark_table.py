@@ -75,8 +75,9 @@ def _control(found: Benchmark) -> str:
 
 def _settings(found: Benchmark) -> str:
     environment = ", ".join(f"{name} {value}" for name, value in found.environment.items())
+    stopped = "" if found.rounds == found.rounds_asked else f" (time was up; {found.rounds_asked} asked for)"
     return (
-        f"Settings: {found.threads} thread(s), {found.rounds} rounds in random order, prompts of {found.prompt_tokens} "
-        f"and {found.prefill_tokens} tokens, {found.new_tokens} new ones; medians, ratios with 95 % intervals; "
-        f"baseline {found.baseline}; {environment}."
+        f"Settings: {found.threads} thread(s), {found.rounds} rounds{stopped} in random order, prompts of "
+        f"{found.prompt_tokens} and {found.prefill_tokens} tokens, {found.new_tokens} new ones; "
+        f"medians, ratios with 95 % intervals; baseline {found.baseline}; {environment}."
     )

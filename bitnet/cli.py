@@ -265,7 +265,8 @@ def bench(
     baseline: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The original model (default: as result.json beside DIR says).")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="How often every model is timed.")] = 7,
+    rounds: Annotated[int, typer.Option(min=3, help="How often every model is timed, at most.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0, help="No round, but for three, is begun that would end later.")] = 60,
     threads: ThreadsOption = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the order within a round.")] = 0,
     as_json: JsonOption = False,
@@ -289,7 +290,8 @@ def bench(
 
         wanted, folder = precisions(against), packed_folder(model)
         source = baseline or baseline_of(folder)
-        found = run_benchmark(folder, source, wanted, rounds=rounds, threads=threads, seed=seed, progress=not quiet)
+        options = {"rounds": rounds, "threads": threads, "seed": seed}
+        found = run_benchmark(folder, source, wanted, seconds=seconds, progress=not quiet, **options)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

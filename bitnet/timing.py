@@ -1,6 +1,8 @@
 """Times of several ways to do the same work, taken in turns, and their ratios with intervals."""
 
+import math
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -9,6 +11,8 @@ import numpy as np
 Result = TypeVar("Result")
 
 RESAMPLES = 10_000
+#: Rounds that are run however long they take: an interval needs some.
+LEAST_ROUNDS = 3
 
 
 class Ratio(NamedTuple):
@@ -20,16 +24,24 @@ class Ratio(NamedTuple):
 
 
 def take_turns(
-    arms: Mapping[str, Callable[[], Result]], rounds: int, seed: int, advance: Callable[[int, int], None]
+    arms: Mapping[str, Callable[[], Result]],
+    rounds: int,
+    seed: int,
+    advance: Callable[[int, int], None],
+    seconds: float = math.inf,
 ) -> dict[str, list[Result]]:
     """What every arm returned in every round.
 
     Each round runs every arm once, in an order drawn anew, so that a machine that slows down slows all of them.
-    `advance` is called with the runs done and those in all.
+    `advance` is called with the runs done and those in all. No round is begun, after the first `LEAST_ROUNDS`, that
+    would be expected to end after `seconds`.
     """
-    order, generator = list(arms), random.Random(seed)
+    order, generator, started = list(arms), random.Random(seed), time.perf_counter()
     found: dict[str, list[Result]] = {name: [] for name in arms}
     for number in range(rounds):
+        passed = time.perf_counter() - started
+        if number >= LEAST_ROUNDS and passed * (number + 1) / number > seconds:
+            break
         generator.shuffle(order)
         for place, name in enumerate(order, start=1):
             found[name].append(arms[name]())

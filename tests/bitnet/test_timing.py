@@ -19,6 +19,19 @@ def test_every_arm_runs_once_a_round_in_orders_that_differ():
     assert [tuple(calls[start : start + 3]) for start in range(0, 60, 3)] == rounds
 
 
+@pytest.mark.parametrize(("seconds", "rounds"), [(0, 3), (70, 7), (75, 7), (1000, 20)])
+def test_no_round_is_begun_that_would_end_too_late(monkeypatch, seconds, rounds):
+    now = 0
+
+    def work():
+        nonlocal now
+        now += 5
+
+    monkeypatch.setattr("bitnet.timing.time.perf_counter", lambda: now)
+    found = take_turns({"a": work, "b": work}, 20, 0, lambda *_: None, seconds)
+    assert {name: len(runs) for name, runs in found.items()} == {"a": rounds, "b": rounds}
+
+
 def test_the_ratio_is_that_of_medians_and_its_interval_holds_it():
     ratio = paired_ratio([2.0, 4.0, 6.0, 40.0, 3.0], [1.0, 2.0, 3.0, 4.0, 2.0])
     assert ratio.value == 2.0

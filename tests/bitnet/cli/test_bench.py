@@ -25,22 +25,23 @@ def test_bench_compares_a_run_with_the_model_that_it_names(easy, folder):
     assert [arm["name"] for arm in found["arms"]] == ["packed", "fp32", "bf16", "control"]
     assert found["agreement"]["top1_agreement"] > 0.9
     assert [line.split("  ")[-1] for line in outcome.stderr.splitlines()] == [
-        "1/4 load",
-        "2/4 compare outputs",
-        "3/4 time",
-        "4/4 memory",
+        "1/5 load",
+        "2/5 compare outputs",
+        "3/5 warm up",
+        "4/5 time",
+        "5/5 memory",
     ]
 
 
 def test_bench_shows_tables_and_takes_another_baseline(easy, folder):
-    chosen = ["--baseline", folder, "--against", "bf16", "--rounds", "3", "--threads", "2", "--quiet"]
+    chosen = ["--baseline", folder, "--against", "bf16", "--rounds", "9", "--seconds", "0", "--threads", "2", "--quiet"]
     outcome = bitnet("bench", easy[1] / "packed", *chosen)
     assert (outcome.exit_code, outcome.stderr) == (0, "")
     text = " ".join(outcome.stdout.split())
     assert "packed, faster than decode prefill first token" in text
     assert "5.0 MB" in text
     assert "fp32" not in text
-    assert "Settings: 2 thread(s), 3 rounds" in text
+    assert "Settings: 2 thread(s), 3 rounds (time was up; 9 asked for)" in text
 
 
 def test_bad_requests_are_one_sentence(easy, folder, tmp_path):
