@@ -85,6 +85,15 @@ class Decoder:
     def next(self, tokens: list[int], position: int, threads: int) -> int:
         """Run tokens and return the most likely next one, the first of equals; -1 where a logit is NaN or infinite."""
 
+    def embed(self, tokens: list[int], hidden: int) -> None:
+        """Write the float32 hidden states that tokens start as, [tokens, hidden]; IndexError as `forward`."""
+
+    def layer(self, index: int, hidden: int, count: int, threads: int) -> None:
+        """Replace the hidden states of a sequence's first tokens by what one layer makes of them; IndexError."""
+
+    def head(self, hidden: int, count: int, logits: int, threads: int) -> None:
+        """Write the float32 logits of what the last layer made."""
+
     @property
     def math(self) -> str:
         """Vector instructions of the float arithmetic."""

@@ -163,6 +163,51 @@ class Runtime:
             raise self._broken()
         return token
 
+    @property
+    def layers(self) -> int:
+        """How many there are; `embed`, each `layer` in turn and `head` are the decoder taken apart, for comparisons."""
+        return self.description.num_hidden_layers
+
+    def embed(self, tokens: Sequence[int]) -> Float32[Tensor, "length hidden"]:
+        """The hidden states that the tokens of a new sequence start as; raises as `forward`."""
+        self.reset()
+        ids = self._ids(tokens)
+        hidden = torch.empty(len(ids), self.description.hidden_size)
+        self._decoder.embed(ids, hidden.data_ptr())
+        return hidden
+
+    def layer(self, index: int, hidden: Float32[Tensor, "length hidden"]) -> Float32[Tensor, "length hidden"]:
+        """What layer `index`, from 0, makes of the hidden states of a new sequence.
+
+        Raises:
+            BitnetError: no such layer; hidden states of another shape, or of more tokens than the context has room for.
+        """
+        self.reset()
+        made = self._states(hidden).clone()
+        if not 0 <= index < self.layers or len(made) > self.context:
+            raise BitnetError(
+                f"Layer {index} cannot be run on {len(made)} tokens: the model has layers 0 to {self.layers - 1} and a "
+                f"context of {self.context} positions."
+            )
+        self._decoder.layer(index, made.data_ptr(), len(made), self.threads)
+        return made
+
+    def head(self, hidden: Float32[Tensor, "length hidden"]) -> Float32[Tensor, "length vocabulary"]:
+        """The logits behind each token, of what the last layer made; a BitnetError for another shape."""
+        states = self._states(hidden)
+        logits = torch.empty(len(states), self.description.vocab_size)
+        self._decoder.head(states.data_ptr(), len(states), logits.data_ptr(), self.threads)
+        return logits
+
+    def _states(self, hidden: Tensor) -> Float32[Tensor, "length hidden"]:
+        width = self.description.hidden_size
+        if hidden.ndim != 2 or not len(hidden) or hidden.shape[1] != width or hidden.dtype != torch.float32:
+            raise BitnetError(
+                f"Hidden states of shape {tuple(hidden.shape)} and type {hidden.dtype} do not fit the model: pass "
+                f"float32 [tokens, {width}] with at least one token."
+            )
+        return hidden.detach().cpu().contiguous()
+
     def _tokens(self, prompt: Sequence[int], count: int, temperature: float, seed: int) -> Iterator[int]:
         generator = torch.Generator().manual_seed(seed)
         given = list(prompt)

@@ -66,5 +66,19 @@ void bind_decoder(nb::module_& m) {
                  return self.next(tokens.data(), static_cast<int64_t>(tokens.size()), position, threads);
              },
              nb::call_guard<nb::gil_scoped_release>())
+        .def("embed",
+             [](const Decoder& self, const std::vector<int64_t>& tokens, uintptr_t hidden) {
+                 self.embed(tokens.data(), static_cast<int64_t>(tokens.size()), reinterpret_cast<float*>(hidden));
+             })
+        .def("layer",
+             [](Decoder& self, int64_t index, uintptr_t hidden, int64_t count, int threads) {
+                 self.layer(index, reinterpret_cast<float*>(hidden), count, threads);
+             },
+             nb::call_guard<nb::gil_scoped_release>())
+        .def("head",
+             [](Decoder& self, uintptr_t hidden, int64_t count, uintptr_t logits, int threads) {
+                 self.head(pointer<float>(hidden), count, reinterpret_cast<float*>(logits), threads);
+             },
+             nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("math", &Decoder::math);
 }

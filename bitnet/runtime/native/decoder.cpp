@@ -200,15 +200,43 @@ void Decoder::logits(const float* hidden, float* out, int threads) {
     other.join();
 }
 
-void Decoder::run(const int64_t* tokens, int64_t count, int64_t position, int threads) {
+void Decoder::begin(int64_t count, int64_t position) {
     reserve(count, position + count);
     angles(count, position);
-    for (int64_t t = 0; t < count; ++t)
-        math_.read_row(embedding_, tokens[t], shape_.hidden, &hidden_[t * shape_.hidden]);
-    for (size_t i = 0; i < layers_.size(); ++i) {
-        attention(layers_[i], caches_[i], count, position, threads);
-        feed_forward(layers_[i], count, threads);
+}
+
+void Decoder::run_layer(size_t index, int64_t count, int64_t position, int threads) {
+    attention(layers_[index], caches_[index], count, position, threads);
+    feed_forward(layers_[index], count, threads);
+}
+
+void Decoder::run(const int64_t* tokens, int64_t count, int64_t position, int threads) {
+    begin(count, position);
+    embed(tokens, count, hidden_.data());
+    for (size_t i = 0; i < layers_.size(); ++i) run_layer(i, count, position, threads);
+}
+
+void Decoder::embed(const int64_t* tokens, int64_t count, float* hidden) const {
+    check(tokens, count, 0);
+    for (int64_t t = 0; t < count; ++t) math_.read_row(embedding_, tokens[t], shape_.hidden, hidden + t * shape_.hidden);
+}
+
+void Decoder::layer(int64_t index, float* hidden, int64_t count, int threads) {
+    if (index < 0 || index >= static_cast<int64_t>(layers_.size())) throw std::out_of_range("a layer outside the model");
+    if (count < 1 || count > shape_.context) throw std::out_of_range("a position outside the context");
+    for (int64_t start = 0, size; start < count; start += size, hidden += size * shape_.hidden) {
+        size = std::min(count - start, kTogether);
+        begin(size, start);
+        std::copy_n(hidden, size * shape_.hidden, hidden_.data());
+        run_layer(static_cast<size_t>(index), size, start, threads);
+        std::copy_n(hidden_.data(), size * shape_.hidden, hidden);
     }
+}
+
+void Decoder::head(const float* hidden, int64_t count, float* logits_out, int threads) {
+    reserve(1, 1);
+    for (int64_t t = 0; t < count; ++t)
+        logits(hidden + t * shape_.hidden, logits_out + t * shape_.vocabulary, threads);
 }
 
 void Decoder::forward(const int64_t* tokens, int64_t count, int64_t position, float* logits_out, bool all, int threads) {

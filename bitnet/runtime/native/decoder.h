@@ -40,6 +40,13 @@ public:
     // or infinite.
     int64_t next(const int64_t* tokens, int64_t count, int64_t position, int threads);
 
+    // The same taken apart, to be compared part by part; the sequence that was run before is lost. The hidden states
+    // [count][hidden] of tokens; what layer `index` makes of those of a sequence's first tokens, in their place; the
+    // logits [count][vocabulary] of what the last layer made. They throw as `forward` does.
+    void embed(const int64_t* tokens, int64_t count, float* hidden) const;
+    void layer(int64_t index, float* hidden, int64_t count, int threads);
+    void head(const float* hidden, int64_t count, float* logits, int threads);
+
     const char* math() const { return math_.name; }
 
 private:
@@ -50,7 +57,9 @@ private:
 
     void check(const int64_t* tokens, int64_t count, int64_t position) const;
     void reserve(int64_t count, int64_t length);
+    void begin(int64_t count, int64_t position);
     void run(const int64_t* tokens, int64_t count, int64_t position, int threads);
+    void run_layer(size_t index, int64_t count, int64_t position, int threads);
     void attention(const Layer& layer, const Cache& cache, int64_t count, int64_t position, int threads);
     void attend(const Cache& cache, int64_t count, int64_t position);
     void feed_forward(const Layer& layer, int64_t count, int threads);

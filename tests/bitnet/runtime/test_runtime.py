@@ -311,3 +311,42 @@ def test_a_damaged_tokenizer_is_refused(copy):
     (copy / "tokenizer.json").write_text("{}")
     with pytest.raises(BitnetError, match="tokenizer"):
         Runtime.open(copy, verify=False).generate("a")
+
+
+def test_the_parts_of_the_decoder_make_up_the_whole(pair):
+    runtime = Runtime.open(pair[0])
+    expected = runtime.logits(TOKENS)
+    hidden = runtime.embed(TOKENS)
+    for index in range(runtime.layers):
+        hidden = runtime.layer(index, hidden)
+    assert torch.equal(runtime.head(hidden), expected)
+    assert runtime.position == 0
+
+
+def test_a_long_text_goes_through_a_layer_in_pieces_that_do_not_show(tmp_path):
+    save(LlamaConfig(**{**LLAMA_LIKE, "max_position_embeddings": 256}, tie_word_embeddings=True), {}, tmp_path)
+    runtime = Runtime.open(tmp_path)
+    hidden = runtime.embed(TOKENS + TOKENS[:90])
+    whole = runtime.layer(0, hidden)
+    assert torch.equal(runtime.layer(0, hidden[:100]), whole[:100])
+
+
+@pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        (lambda runtime, width: runtime.embed([]), "cannot be run"),
+        (lambda runtime, width: runtime.embed([-1]), "cannot be run"),
+        (lambda runtime, width: runtime.layer(0, torch.zeros(3, width + 1)), "do not fit the model"),
+        (lambda runtime, width: runtime.layer(0, torch.zeros(width)), "do not fit the model"),
+        (lambda runtime, width: runtime.layer(0, torch.zeros(0, width)), "do not fit the model"),
+        (lambda runtime, width: runtime.layer(0, torch.zeros(3, width).double()), "do not fit the model"),
+        (lambda runtime, width: runtime.layer(runtime.layers, torch.zeros(3, width)), "the model has layers 0 to"),
+        (lambda runtime, width: runtime.layer(-1, torch.zeros(3, width)), "the model has layers 0 to"),
+        (lambda runtime, width: runtime.layer(0, torch.zeros(5000, width)), "context of"),
+        (lambda runtime, width: runtime.head(torch.zeros(3, 1)), "do not fit the model"),
+    ],
+)
+def test_what_a_part_cannot_take_is_refused(folder, part, complaint):
+    runtime = Runtime.open(folder)
+    with pytest.raises(BitnetError, match=complaint):
+        part(runtime, runtime.description.hidden_size)
