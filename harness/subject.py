@@ -44,6 +44,7 @@ from harness.subject_speed import JoinsProducts as JoinsProducts
 from harness.subject_speed import MultipliesTernary as MultipliesTernary
 from harness.subject_speed import PackedDecoder as PackedDecoder
 from harness.subject_speed import PreparedProduct as PreparedProduct
+from harness.subject_speed import RunsLayers as RunsLayers
 from harness.subject_speed import StepsGreedily as StepsGreedily
 from harness.subject_speed import WritesPacked as WritesPacked
 from harness.subject_speed import WritesProduct as WritesProduct

@@ -138,6 +138,31 @@ class StepsGreedily(Protocol):
 
 
 @runtime_checkable
+class RunsLayers(Protocol):
+    """A decoder that can be taken apart, so that each part is compared on an input of its own; an option.
+
+    What was seen of a sequence before may be forgotten.
+    """
+
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        ...
+
+    def embed(self, tokens: Sequence[int]) -> Float32[Tensor, "length hidden"]:
+        """The hidden states that the first layer is given."""
+        ...
+
+    def layer(self, index: int, hidden: Float32[Tensor, "length hidden"]) -> Float32[Tensor, "length hidden"]:
+        """What one layer, counted from 0, makes of the hidden states of a new sequence."""
+        ...
+
+    def head(self, hidden: Float32[Tensor, "length hidden"]) -> Float32[Tensor, "length vocabulary"]:
+        """The logits of what the last layer made, its norm included."""
+        ...
+
+
+@runtime_checkable
 class DecodesPacked(Protocol):
     """Runs a packed artefact as it lies on disk, without loading it into another library's model."""
 

@@ -2,8 +2,10 @@
 
 Sums that differ in their last bit now and then round an activation to the next of its 255 steps, and such a step grows
 through the layers: on a model of 30 layers the logits of two right decoders differ in their first digits, as those of
-one library do when it only adds up in another order. Averaged over a text that is noise around zero, a decoder that
-computes something else is off to one side. So the text is read in windows, and the difference has an interval.
+one library do when it only adds up in another order. How far is measured: the other run once more, rounded otherwise.
+Averaged over a text that is noise around zero, a decoder that computes something else is off to one side. So the text
+is read in windows, and the difference has an interval. What is too small to be told so is seen layer by layer, by
+`suites.layer_agreement`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ TARGET: Final = 1e-3
 WIDEST: Final = 0.05
 """An interval that reaches further says nothing at all, and is a finding whatever its middle."""
 
+DRIFT: Final = 4.0
+"""How many times as far apart as another rounding sets one of the runs from itself the two may be: twice would be two
+roundings, and sums round more often than each module's output does."""
+
 Run = Callable[[Sequence[int]], Float[Tensor, "length vocabulary"]]
 
 
@@ -31,6 +37,11 @@ def loss(logits: Float[Tensor, "length vocabulary"], tokens: Sequence[int]) -> f
     """Mean negative log-likelihood of each token given those before it, in nats and float64."""
     scores = logits[:-1].double().log_softmax(-1)
     return -float(scores.gather(-1, torch.tensor(tokens)[1:, None]).mean())
+
+
+def mean_square(values: Float[Tensor, "*shape"]) -> float:
+    """In float64."""
+    return float(values.double().square().mean())
 
 
 @dataclass
@@ -41,18 +52,34 @@ class Reading:
     theirs: list[float] = field(default_factory=list)
     largest: float = 0.0
     tokens: int = 0
+    apart: list[float] = field(default_factory=list)
+    rounding: list[float] = field(default_factory=list)
 
-    def read(self, window: Sequence[int], ours: Run, theirs: Run) -> None:
-        """Run both over one window; logits of other shapes, that are not finite or of another model are refused."""
+    def read(self, window: Sequence[int], ours: Run, theirs: Run, rounded: Run | None = None) -> None:
+        """Run both over one window; logits of other shapes or that are not finite are refused.
+
+        `rounded` is the other run with every rounding its own, where how far that goes is to be measured as well.
+        """
         mine, other = ours(window).float(), theirs(window).float()
         assert mine.shape == other.shape, f"logits of shape {tuple(mine.shape)} instead of {tuple(other.shape)}"
         assert torch.isfinite(mine).all(), "logits that are not finite"
-        alike = torch.corrcoef(torch.stack([mine.flatten(), other.flatten()]))[0, 1]
-        assert alike > 0.99, f"the logits correlate by {alike}: this is another model"
+        if rounded is not None:
+            self.apart.append(mean_square(mine - other))
+            self.rounding.append(mean_square(rounded(window).float() - other))
         self.ours.append(loss(mine, window))
         self.theirs.append(loss(other, window))
         self.largest = max(self.largest, float((mine - other).abs().max()))
         self.tokens += len(window)
+
+    @property
+    def drift(self) -> float:
+        """How many times as far the two are apart as the other run is from itself with another rounding."""
+        return math.sqrt(sum(self.apart) / sum(self.rounding))
+
+    def hold_drift(self) -> None:
+        """Fail where rounding does not account for how far the two are apart."""
+        drift = self.drift
+        assert drift <= DRIFT, f"the logits are {drift:.3g} times as far apart as rounding makes them: another model"
 
     @property
     def perplexity(self) -> float:

@@ -42,11 +42,37 @@ def test_noise_far_below_the_target_agrees():
 
 @pytest.mark.parametrize(
     ("ours", "complaint"),
-    [(LOGITS[:5], "shape"), (LOGITS * torch.nan, "finite"), (LOGITS.flip(1), "another model")],
+    [(LOGITS[:5], "shape"), (LOGITS * torch.nan, "finite")],
 )
 def test_what_cannot_be_compared_is_refused(ours, complaint):
     with pytest.raises(AssertionError, match=complaint):
         Reading().read(WINDOWS[0], lambda _: ours, lambda _: LOGITS)
+
+
+@pytest.mark.parametrize(
+    ("off", "rounding", "drift"), [(0.0, 0.1, 0.0), (0.2, 0.1, 2.0), (0.5, 0.1, 5.0), (torch.nan, 0.1, torch.nan)]
+)
+def test_two_runs_may_be_as_far_apart_as_roundings(off, rounding, drift):
+    reading = Reading()
+    for window in WINDOWS[:2]:
+        reading.read(window, lambda _: LOGITS, lambda _: LOGITS)
+        reading.apart.append(off**2)
+        reading.rounding.append(rounding**2)
+    assert reading.drift == pytest.approx(drift, nan_ok=True)
+    if drift <= 4:
+        reading.hold_drift()
+    else:
+        with pytest.raises(AssertionError, match="another model"):
+            reading.hold_drift()
+
+
+def test_how_far_rounding_goes_is_measured_where_it_is_asked_for():
+    reading = Reading()
+    reading.read(WINDOWS[0], lambda _: LOGITS + 0.5, lambda _: LOGITS, lambda _: LOGITS - 0.25)
+    reading.read(WINDOWS[1], lambda _: LOGITS, lambda _: LOGITS)
+    assert reading.apart == [pytest.approx(0.25)]
+    assert reading.rounding == [pytest.approx(0.0625)]
+    assert reading.drift == pytest.approx(2.0)
 
 
 def test_the_loss_is_that_of_torch():

@@ -88,7 +88,7 @@ FAMILIES = (
         "kernel-benchmark",
         Stage("test_kernel_speed.py", profile="full", props=("small-products",)),
         products,
-        {"": "A.speed-gemv-cached-llama", ROOF: "A.speed-gemm-16"},
+        {"": "A.speed-gemv-cached-llama", STREAMED: "A.speed-gemv-streaming-llama", ROOF: "A.speed-gemm-16"},
         {
             "wrong by a fifth": (*PRODUCTS, ROOF),
             "the last of several products left out": (STREAMED, BANDWIDTH),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Decoder:
     def __init__(self, model: Any, defect: str) -> None:
         self.model, self.defect = model, defect
         self.seen: list[int] = []
+        if defect in DAMAGE:
+            DAMAGE[defect](model.model.layers[0])
 
     def reset(self) -> None:
         """Forget what was read."""
@@ -50,6 +52,67 @@ class Decoder:
         if self.defect == "predictions a little sharper":
             found = found * 1.1
         return found.flip(1) if self.defect == "another model" else found
+
+    @property
+    def layers(self) -> int:
+        """How many there are."""
+        count: int = self.model.config.num_hidden_layers
+        return count - 1 if self.defect == "a layer that is not counted" else count
+
+    @torch.no_grad()
+    def embed(self, tokens: Sequence[int]) -> torch.Tensor:
+        """See `harness.subject.RunsLayers`."""
+        found: torch.Tensor = self.model.model.embed_tokens(torch.tensor(tokens))
+        return found
+
+    @torch.no_grad()
+    def layer(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """See `harness.subject.RunsLayers`."""
+        inner, positions = self.model.model, torch.arange(len(hidden))[None]
+        angles = inner.rotary_emb(hidden[None], positions)
+        found: Any = inner.layers[index](hidden[None], position_ids=positions, position_embeddings=angles)
+        made: torch.Tensor = (found if isinstance(found, torch.Tensor) else found[0])[0]
+        if self.defect == "one token lost":
+            made[-1] = 0
+        return made
+
+    @torch.no_grad()
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """See `harness.subject.RunsLayers`."""
+        found: torch.Tensor = self.model.lm_head(self.model.model.norm(hidden))
+        return found
+
+
+def turn_queries(layer: Any) -> None:
+    """Rotate the queries of a layer as if they stood one position further on."""
+    attention = layer.self_attn
+    half = attention.head_dim // 2
+    angles = 10_000.0 ** -(torch.arange(half) / half)
+
+    def turn(_module: object, _given: object, queries: torch.Tensor) -> torch.Tensor:
+        left, right = queries.view(*queries.shape[:-1], -1, 2, half).unbind(-2)
+        turned = left * angles.cos() - right * angles.sin(), right * angles.cos() + left * angles.sin()
+        return torch.stack(turned, -2).flatten(-3)
+
+    attention.q_proj.register_forward_hook(turn)
+
+
+def widen_norm(layer: Any) -> None:
+    """A hundred times the epsilon in one norm."""
+    layer.post_attention_layernorm.variance_epsilon *= 100
+
+
+def enlarge_scale(layer: Any) -> None:
+    """One weight larger by a percent."""
+    layer.mlp.down_proj.weight.data *= 1.01
+
+
+DAMAGE: Mapping[str, Callable[[Any], None]] = {
+    "queries a position too far": turn_queries,
+    "another epsilon in one norm": widen_norm,
+    "one scale off by a percent": enlarge_scale,
+}
+"""What is done to the first layer."""
 
 
 class DecodingSubject(FolderSubject):
