@@ -257,3 +257,12 @@ def test_a_dashboard_without_streamlit_says_what_is_missing(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "streamlit", None)
     with pytest.raises(ModuleNotFoundError, match="streamlit"):
         BitnetSubject().dashboard_command(tmp_path, tmp_path, 8600)
+
+
+def test_products_are_joined_into_one_call():
+    quantized = [SUBJECT.quantize_weight(WEIGHT * sign, SUBJECT.declaration.variants[0]) for sign in (1, -1)]
+    made = [SUBJECT.prepare_product([each]) for each in quantized]
+    x, outs = torch.randn(2, 300), [torch.empty(2, 6), torch.empty(2, 6)]
+    SUBJECT.join_products(made).into(x, outs)
+    assert torch.equal(outs[0], made[0](x))
+    assert torch.equal(outs[1], -outs[0])
