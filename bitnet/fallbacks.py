@@ -23,16 +23,13 @@ from bitnet.phase_state import Calibration, Recovery, Run
 from bitnet.progress import Advance
 from bitnet.quality import relative_drop, relative_increase
 from bitnet.result import AttemptRow, FallbackRow
-from bitnet.sensitivity import Cost, assign_planes, costs, most_sensitive, output_gradients
+from bitnet.sensitivity import GRADIENT_SAMPLES, Cost, assign_planes, costs, most_sensitive, output_gradients
 
 #: The predicted loss is aimed at this share of what the gate allows: predictions are rough, and planes win nothing back
 #: of what int8 activations cost, a third of the gate on SmolLM2-135M.
 AIM = 0.5
 #: Share of the weights, as bits of one plane, that may be kept in half precision.
 LARGEST_KEPT = 0.1
-#: Sequences that the loss is differentiated on.
-GRADIENT_SAMPLES = 4
-
 #: Trains a compressed model if its figures call for it.
 Recover = Callable[[Run, Compression, PerplexityResult], Recovery]
 #: Measures a model on the evaluation text.

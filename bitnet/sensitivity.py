@@ -23,6 +23,8 @@ from bitnet.scales import SCALE_BITS
 
 #: What a further plane divides the output error by, measured on SmolLM2-135M from one to two and from two to three.
 PLANE_GAIN = 8.0
+#: Sequences that the loss is differentiated on.
+GRADIENT_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,40 @@ def costs(
     return found
 
 
-def assign_planes(candidates: Mapping[str, Cost], allowed_loss: float, allowed_bits: float) -> dict[str, int]:
-    """Planes of each layer: from one each, the plane that saves most loss per bit is added next.
+def predicted_costs(
+    shapes: Mapping[str, tuple[int, int]],
+    gradients: Mapping[str, Float32[Tensor, "out"]],
+    errors: Mapping[str, Float32[Tensor, "out"]],
+    group_size: int | None,
+    codec: Codec,
+    scale_dtype: ScaleDtype,
+) -> dict[str, Cost]:
+    """The cost of every layer with one plane, before any is ternary, up to a factor that all share.
+
+    Args:
+        shapes: (out, in) of each layer.
+        gradients: see `output_gradients`.
+        errors: see `bitnet.ternarizer.rounding_errors`.
+    """
+    found = {}
+    for name, (rows, width) in shapes.items():
+        groups = -(-width // (group_size or width))
+        bits = 8 * rows * bytes_per_row(width, codec) + rows * groups * SCALE_BITS[scale_dtype]
+        found[name] = Cost(1, 0.5 * float(gradients[name].double() @ errors[name].double()), bits)
+    return found
+
+
+def assign_planes(
+    candidates: Mapping[str, Cost], allowed_loss: float, allowed_bits: float, least: int = 1
+) -> dict[str, int]:
+    """Planes of each layer: from `least` each, the plane that saves most loss per bit is added next.
 
     Ends when the predicted loss, summed over the layers, is at most `allowed_loss`, when no layer can take a further
     plane, or when the next one would go beyond `allowed_bits` in all.
     """
-    planes = dict.fromkeys(candidates, 1)
-    loss = sum(cost.with_planes(1) for cost in candidates.values())
-    bits = sum(cost.bits_per_plane for cost in candidates.values())
+    planes = dict.fromkeys(candidates, least)
+    loss = sum(cost.with_planes(least) for cost in candidates.values())
+    bits = least * sum(cost.bits_per_plane for cost in candidates.values())
 
     def saved(name: str) -> float:
         cost, count = candidates[name], planes[name]

@@ -5,11 +5,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bitnet.architectures import layer_plan
-from bitnet.sensitivity import PLANE_GAIN, Cost, assign_planes, costs, most_sensitive, output_gradients
-from bitnet.ternarizer import Settings, ternarize
+from bitnet.sensitivity import (
+    PLANE_GAIN,
+    Cost,
+    assign_planes,
+    costs,
+    most_sensitive,
+    output_gradients,
+    predicted_costs,
+)
+from bitnet.ternarizer import Settings, rounding_errors, ternarize
 from tests.bitnet.small_models import VOCABULARY, small_model
 
 TOKENS = torch.randint(2, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(4))
+LONGER = torch.randint(2, VOCABULARY, (12, 64), generator=torch.Generator().manual_seed(5))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -85,3 +94,22 @@ def test_layers_are_kept_by_what_they_cost_a_bit_within_a_share():
     assert most_sensitive(CANDIDATES, 1.5, 1.0) == ["dear"]
     assert most_sensitive(CANDIDATES, 0.0, 0.1) == ["dear"]
     assert most_sensitive(CANDIDATES, 0.0, 1.0) == ["dear", "cheap", "large"]
+
+
+def test_costs_are_predicted_from_the_model_as_it_is():
+    """Up to one factor: what compensation leaves of each layer, and the bits exactly."""
+    model = small_model("llama")
+    shapes = {d.name: tuple(model.get_submodule(d.name).weight.shape) for d in layer_plan(model) if d.quantized}
+    gradients, errors = output_gradients(model, list(shapes), LONGER), rounding_errors(model, LONGER, shapes, 8)
+    predicted = predicted_costs(shapes, gradients, errors, 16, "base3", "uint8")
+    layers = ternarize(model, LONGER, Settings(dict.fromkeys(shapes, 2), 16, 8, "uint8"))
+    measured = costs(layers, gradients, "base3", "uint8")
+    factors = [measured[name].loss / predicted[name].loss for name in shapes]
+    losses = [measured[name].loss for name in shapes]
+    assert max(factors) / min(factors) < 3 < max(losses) / min(losses) / 3
+    assert all(predicted[name].bits_per_plane == measured[name].bits_per_plane for name in shapes)
+
+
+def test_no_layer_gets_fewer_planes_than_the_least():
+    assert assign_planes(CANDIDATES, 0.0, 2500, least=2) == {"dear": 3, "cheap": 2, "large": 2}
+    assert assign_planes(CANDIDATES, math.inf, 0, least=2) == {"dear": 2, "cheap": 2, "large": 2}
