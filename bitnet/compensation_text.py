@@ -50,9 +50,25 @@ def compensation_text(
             return _written(loaded, config.compensation_samples, length, config.seed, progress)
         except BitnetError as error:
             reason = str(error)
-    prefix = prefix_token(loaded.tokenizer)
-    tokens = calibration_samples(loaded.tokenizer, text, config.compensation_samples, length - 1, config.seed)
-    return CompensationText(torch.nn.functional.pad(tokens, (1, 0), value=prefix), source, reason)
+    return CompensationText(_read(loaded, text, config.compensation_samples, length, config.seed), source, reason)
+
+
+def reconstruction_text(
+    loaded: LoadedModel, config: Phase4Config, text: str, read: CompensationText
+) -> Int64[Tensor, "samples tokens"]:
+    """What compensation has `read`, and `reconstruction_samples` windows of `text` as long as that.
+
+    Raises:
+        BitnetError: the text is too short for one window.
+    """
+    seed = (config.seed + 1) % 2**32  # compensation may have drawn from the same text
+    more = _read(loaded, text, config.reconstruction_samples, read.tokens.shape[1], seed)
+    return torch.cat([read.tokens, more])
+
+
+def _read(loaded: LoadedModel, text: str, samples: int, length: int, seed: int) -> Int64[Tensor, "samples length"]:
+    tokens = calibration_samples(loaded.tokenizer, text, samples, length - 1, seed)
+    return torch.nn.functional.pad(tokens, (1, 0), value=prefix_token(loaded.tokenizer))
 
 
 def _written(loaded: LoadedModel, samples: int, length: int, seed: int, progress: Progress | None) -> CompensationText:

@@ -1,6 +1,7 @@
 """Stage 4: from the full-precision model to ternary weights, by a rule or with compensation."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from bitnet.compressed_model import CompressedModel, layer_plan
+from bitnet.compressed_model import CompressedModel, layer_plan, matrix
+from bitnet.config import Phase4Config
+from bitnet.fine_tuner import computes_in_bfloat16
 from bitnet.layer_store import LayerStore, TernaryLayer
 from bitnet.phase_state import Calibration, Run
 from bitnet.progress import Advance
-from bitnet.ternarizer import Settings, ternarize
+from bitnet.reconstruction import Reconstruction
+from bitnet.sensitivity import GRADIENT_SAMPLES, assign_planes, output_gradients, predicted_costs
+from bitnet.ternarizer import Settings, rounding_errors, ternarize
 from bitnet.verify import weights_digest
 
 
@@ -55,12 +60,46 @@ def compress(
         group_size=config.group_size if config.granularity == "group" else None,
         activation_bits=config.activation_bits,
         scale_dtype=config.scale_dtype,
+        reconstruction=_reconstruction(config, calibration),
     )
     tokens = calibration.compensation.tokens
     store = LayerStore(work / "layers", _run_key(run, tokens, settings))
     layers = ternarize(model, tokens, settings, store, lambda done, total, *_: progress(done, total))
     packed = CompressedModel.from_planes(model, config, layers)
     return Compression(packed, layers)
+
+
+def starting_planes(run: Run, calibration: Calibration) -> dict[str, int] | None:
+    """Planes by layer that `starting_bits` pays for, from `planes` each, where they promise most; None without it."""
+    config, model = run.config, run.loaded.model
+    if config.starting_bits is None or calibration.compensation is None:
+        return None
+    shapes = {
+        decision.name: (rows, width)
+        for decision in layer_plan(model)
+        if decision.quantized
+        for rows, width in [matrix(model.get_submodule(decision.name)).shape]
+    }
+    tokens = calibration.compensation.tokens
+    gradients = output_gradients(model, list(shapes), tokens[:GRADIENT_SAMPLES])
+    errors = rounding_errors(model, tokens, shapes, config.activation_bits)
+    group_size = config.group_size if config.granularity == "group" else None
+    candidates = predicted_costs(shapes, gradients, errors, group_size, config.codec, config.scale_dtype)
+    weights = sum(math.prod(shape) for shape in shapes.values())
+    return assign_planes(candidates, 0.0, config.starting_bits * weights, config.planes)
+
+
+def _reconstruction(config: Phase4Config, calibration: Calibration) -> Reconstruction | None:
+    if calibration.reconstruction is None:
+        return None
+    return Reconstruction(
+        samples=calibration.reconstruction,
+        steps=config.reconstruction_steps,
+        learning_rate=config.reconstruction_lr,
+        batch_size=config.reconstruction_batch_size,
+        seed=config.seed,
+        narrow=computes_in_bfloat16(config),
+    )
 
 
 def _run_key(run: Run, tokens: torch.Tensor, settings: Settings) -> str:
@@ -73,5 +112,6 @@ def _run_key(run: Run, tokens: torch.Tensor, settings: Settings) -> str:
         settings.scale_dtype,
         torch.__version__,
         torch.get_num_threads(),
+        *(() if settings.reconstruction is None else settings.reconstruction.key),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()

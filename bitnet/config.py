@@ -153,12 +153,25 @@ class Phase4Config(BaseModel):
     """Texts that compensation reads."""
     compensation_tokens: Annotated[int, Field(ge=8)] = 384
     """Tokens in each of them."""
+    reconstruction_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which each decoder block's ternary layers are trained together after compensation; 0 trains none."""
+    reconstruction_samples: _Count = 48
+    """Windows of the calibration text that blocks are trained on, beside the texts that compensation reads."""
+    reconstruction_lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    """Learning rate of that training after its warm-up."""
+    reconstruction_batch_size: _Count = 2
+    """Texts in each of its steps."""
     sparsity_threshold: _Fraction | None = None
     """tau, in units of mean|W|, for rules without compensation; None takes 0.05 to 0.20 by the model's size."""
     compression_target: Annotated[float, Field(ge=1.0)] | None = None
     """Smallest FP32 bytes / packed bytes of the whole model that passes; None takes 6 to 12 by the model's size."""
     planes: Annotated[int, Field(ge=1, le=3)] = 1
     """Ternary matrices that a weight is the sum of, each with scales of its own."""
+    starting_bits: Annotated[float, Field(ge=1.6, le=16.0)] | None = None
+    """Bits for a quantized weight that compensation begins with; they go to the layers where planes promise most.
+
+    None gives every layer `planes`, which no layer goes below in any case.
+    """
     bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
     """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
 

@@ -61,6 +61,10 @@ class LayerStore:
         """Keep layers in `folder`, made if need be; `run` tells apart models, calibration tokens and settings."""
         self._folder, self._state = folder, run
 
+    def branch(self, label: str) -> "LayerStore":
+        """A store of other layers of the same run, in the same folder."""
+        return LayerStore(self._folder, f"{self._state} {label}")
+
     def get(self, name: str, planes: int) -> TernaryLayer | None:
         """The layer that comes next, if it is there and undamaged; moves on to it in any case."""
         self._state = hashlib.sha256(json.dumps([self._state, name, planes]).encode()).hexdigest()

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
 from bitnet.checkpoint import atomic_directory, clear_leftovers, exclusive, work_folder
-from bitnet.compensation_text import compensation_text
+from bitnet.compensation_text import compensation_text, reconstruction_text
 from bitnet.compressed_model import layer_plan
-from bitnet.compressor import Compression, compress
+from bitnet.compressor import Compression, compress, starting_planes
 from bitnet.config import Phase4Config
 from bitnet.deadline import Deadline
 from bitnet.delivery import deliver
@@ -85,7 +85,7 @@ def _run(source: str, out: Path, config: Phase4Config, work: Path, progress: boo
             if run.loaded.streamed:
                 made = compress_streamed(run, calibration, temporary, advance)
             else:
-                made = compress(run, calibration, work, advance)
+                made = compress(run, calibration, work, advance, starting_planes(run, calibration))
         with stages.stage("evaluate after") as advance:
             after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
@@ -178,7 +178,8 @@ def calibrate(run: Run, progress: Advance) -> Calibration:
     report = CalibrationReport(text.source, config.calibration_samples, len(samples), samples.numel())
     if config.compensation == "sequential":
         read = compensation_text(run.loaded, config, text.content, text.source, progress)
-        return Calibration(samples, None, report, read)
+        more = reconstruction_text(run.loaded, config, text.content, read) if config.reconstruction_steps else None
+        return Calibration(samples, None, report, read, more)
     moments = None
     if config.rule == "optimal":
         names = [decision.name for decision in layer_plan(run.loaded.model) if decision.quantized]

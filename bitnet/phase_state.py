@@ -50,12 +50,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Samples, E[x_j^2] of every quantized layer's input for the rule that weighs by it, what compensation reads."""
+    """Samples, E[x_j^2] of every quantized layer's input for the rule that weighs by it, what compensation reads.
+
+    `reconstruction` is what blocks are trained on, None where they are not.
+    """
 
     samples: Int64[Tensor, "samples tokens"]
     moments: Mapping[str, Float32[Tensor, "in"]] | None
     report: CalibrationReport
     compensation: CompensationText | None = None
+    reconstruction: Int64[Tensor, "samples tokens"] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ LEARNING_RATES = (1e-5, 1e-4, 1e-3, 3e-3, 6e-3)
 
 def arms() -> tuple[Arm, ...]:
     """All arms, the quick ones first."""
-    return (*_rules(), *_compensation(), *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
+    untrained = (*_rules(), *_compensation(), *_reconstruction())
+    return (*untrained, *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
 
 
 def _rules() -> Iterator[Arm]:
@@ -45,6 +46,16 @@ def _compensation() -> Iterator[Arm]:
                 settings = {"planes": planes, "compensation": compensation, "granularity": granularity}
                 name = f"{planes} plane{'s'[: planes > 1]}, {compensation}, {granularity}"
                 yield Arm("compensation x planes", name, {**settings, "group_size": 64, **UNTRAINED})
+
+
+def _reconstruction() -> Iterator[Arm]:
+    """Blocks trained after compensation in groups of 64, to be held against the same without."""
+    for planes in (1, 2):
+        for steps, rate in ((50, 1e-3), (200, 3e-4), (200, 1e-3), (200, 3e-3)):
+            settings = {"planes": planes, "compensation": "sequential", "granularity": "group", "group_size": 64}
+            trained = {"reconstruction_steps": steps, "reconstruction_lr": rate, "reconstruction_batch_size": 8}
+            name = f"{planes} plane{'s'[: planes > 1]}, {steps} steps, {rate:g}"
+            yield Arm("reconstruction", name, {**settings, **trained, **UNTRAINED})
 
 
 def _optimizers() -> Iterator[Arm]:

@@ -48,7 +48,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
     figure = Figure(figsize=(11, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
     base = record["baseline"]["evaluation"]
-    for name in ("rule x group", "compensation x planes"):
+    for name in ("rule x group", "compensation x planes", "reconstruction"):
         chosen = [arm for arm in record["arms"] if arm["table"] == name]
         found = [(arm["bits_per_weight"], arm["perplexity"]["evaluation"]) for arm in chosen]
         left.scatter(*zip(*found, strict=True), label=name) if found else None

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -56,6 +58,22 @@ def test_compensation_goes_through_the_phase_on_the_models_own_text(folder, eval
     finish(folder, tmp_path / "again", **COMPENSATED, **evaluation, max_accuracy_drop=1.0, planes=planes)
     packed = [(path / "packed" / "model.safetensors").read_bytes() for path in (tmp_path / "out", tmp_path / "again")]
     assert packed[0] == packed[1]
+
+
+def test_planes_of_the_start_go_where_they_promise_most_and_blocks_are_trained(folder, texts, tmp_path):
+    settings = {**COMPENSATED, **texts, "starting_bits": 4.0, "max_accuracy_drop": 1.0}
+    plain, trained = (
+        finish(folder, tmp_path / str(steps), **settings, reconstruction_steps=steps, reconstruction_samples=4)
+        for steps in (0, 4)
+    )
+    planes = {layer.name: layer.planes for layer in plain.result.layers}
+    assert len(set(planes.values())) > 1
+    weights = sum(math.prod(layer.shape) for layer in plain.result.layers)
+    assert 3.5 < 8 * sum(layer.bytes for layer in plain.result.layers) / weights <= 4.0
+    assert {layer.name: layer.planes for layer in trained.result.layers} == planes
+    assert trained.result.success
+    codes = [(tmp_path / steps / "packed" / "model.safetensors").read_bytes() for steps in ("0", "4")]
+    assert codes[0] != codes[1]
 
 
 def test_given_text_is_read_and_a_model_that_writes_nothing_falls_back(folder, texts, tmp_path, monkeypatch):
