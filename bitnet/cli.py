@@ -183,7 +183,11 @@ def compress(
         from bitnet.phase_controller import run_phase4
         from bitnet.summary import print_result, verdict
 
+        from bitnet.workers import Workers
+
         result = run_phase4(model, out, chosen, progress=not quiet, force=force)
+    if not Workers.current().first:
+        return
     if as_json:
         typer.echo((out / _RESULT).read_text(encoding="utf-8"), nl=False)
     elif not quiet:

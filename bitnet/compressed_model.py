@@ -193,7 +193,8 @@ def ternary_layer(
     module: nn.Module, config: Phase4Config, second_moment: Float32[Tensor, "in"] | None = None
 ) -> TernaryLinear:
     """The packed form of one full-precision layer by the rule, as `CompressedModel.from_model(...).packed()` has it."""
-    latent = _bit_linear(matrix(module), module.bias, config, second_moment)
+    bias = module.bias if isinstance(module.bias, Tensor) else None
+    latent = _bit_linear(matrix(module), bias, config, second_moment)
     return _packed_layer(latent, config)
 
 

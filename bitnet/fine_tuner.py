@@ -26,6 +26,7 @@ from bitnet.errors import BitnetError
 from bitnet.mugrokfast import MuGrokfast, NamedParameters, split_parameters
 from bitnet.recovery_checkpoint import Checkpoints, Saved
 from bitnet.recovery_modes import restricted
+from bitnet.workers import Workers
 
 #: The norm that a step's gradient, over all parameters together, is clipped to.
 GRADIENT_NORM = 1.0
@@ -33,6 +34,8 @@ GRADIENT_NORM = 1.0
 SELECTIONS = 4
 #: Newton-Schulz iterations of `torch.optim.Muon`.
 _NEWTON_SCHULZ_STEPS = 5
+#: Holds a Python float as it is.
+_EXACT = torch.float64
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def recover(
     progress: Callable[[int, int], None] | None = None,
     teacher: PreTrainedModel | None = None,
     checkpoints: Checkpoints | None = None,
+    workers: Workers | None = None,
 ) -> RecoveryReport:
     """Train `compressed`, in trainable form, in place.
 
@@ -89,15 +93,18 @@ def recover(
         progress: called with the steps done and the steps planned.
         teacher: the full-precision model, needed where the loss has a part for distillation.
         checkpoints: where the state is kept, and taken up again if it is that of the same run; None keeps none.
+        workers: the processes that share the work, all of which call this with the same arguments; None is this alone.
 
     Raises:
         BitnetError: distillation without a teacher, or a checkpoint that is damaged.
     """
+    workers = workers or Workers()
+    workers.check(config)
     objective = RecoveryLoss(teacher, config.distillation, config.hidden_distillation)
     codes = _codes(compressed)
     with restricted(compressed, config.fine_tune_mode), torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        tuner = _Tuner(compressed, samples, config, objective, loss)
+        tuner = _Tuner(compressed, samples, config, objective, loss, workers)
         tuner.run(progress, checkpoints)
         tuner.best.restore()
     flipped = sum(int((codes[name] != now).sum()) for name, now in _codes(compressed).items())
@@ -175,8 +182,10 @@ class _Tuner:
         config: Phase4Config,
         objective: RecoveryLoss,
         loss: Callable[[], float],
+        workers: Workers,
     ) -> None:
         self.compressed, self.data, self.config, self.objective = compressed, data, config, objective
+        self.workers = workers
         model = compressed.model
         muon = config.fine_tune_optimizer == "mugrokfast" and config.fine_tune_mode == "weights"
         self.optimizer = MuGrokfast.for_model(
@@ -191,7 +200,9 @@ class _Tuner:
         hidden = split_parameters(model).hidden if muon else []
         self.operations = operations_per_step(model, hidden, tokens, objective.teacher is not None)
         self.planned = planned_steps(config, self.operations)
-        self.best = BestWeights(self.parameters, loss)
+        for parameter in self.parameters.values():
+            parameter.data = workers.from_first(parameter.data)
+        self.best = BestWeights(self.parameters, lambda: float(workers.from_first(torch.tensor(loss(), dtype=_EXACT))))
         self.steps = self.samples = 0
         self.seconds = 0.0
         self.points: list[TrainingPoint] = []
@@ -220,7 +231,9 @@ class _Tuner:
                     self.stopped = f"no improvement in {self.config.fine_tune_patience} evaluations"
                     break
                 if checkpoints is not None and self._worth_saving(checkpoints):
-                    checkpoints.save(self._state())
+                    if self.workers.first:
+                        checkpoints.save(self._state())
+                    self.workers.wait()
 
     def _worth_saving(self, checkpoints: Checkpoints) -> bool:
         """At every interval, and after the end of all but the shortest training: a later stage may be killed too."""
@@ -245,16 +258,11 @@ class _Tuner:
         if config.gradual_quantization > 0:
             self._quantize_by(min(1.0, (self.steps + 1) / (config.gradual_quantization * self.planned)))
         self.optimizer.zero_grad()
-        loss = 0.0
-        for part in torch.split(batch, config.batch_size):
-            try:
-                share = self._loss(part) * (len(part) / len(batch))
-            except BitnetError as error:  # a latent weight that cannot be quantized any more
-                return self._stop(str(error))
-            if not torch.isfinite(share):
-                return self._stop(f"the loss of step {self.steps + 1} is not finite")
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.item()
+        loss, reason = self._backward(batch)
+        if self.workers.any(reason is not None):
+            return self._stop(reason or "another process has stopped")
+        loss = float(self.workers.sum(torch.tensor(loss, dtype=_EXACT)))
+        self.workers.add_gradients(self.parameters.values())
         if not torch.isfinite(nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)):
             return self._stop(f"the gradient of step {self.steps + 1} is not finite")
         rate = config.fine_tune_lr * rate_factor(self.steps, self.planned, config.warmup_steps, config.fine_tune_decay)
@@ -265,6 +273,22 @@ class _Tuner:
         self.samples += len(batch)
         self.points.append(TrainingPoint(self.steps, loss, rate))
         return True
+
+    def _backward(self, batch: Int64[Tensor, "batch tokens"]) -> tuple[float, str | None]:
+        """This process's part of a batch's loss, its gradients left behind, or the reason why there is none."""
+        loss = 0.0
+        for part in torch.split(self.workers.share(batch), self.config.batch_size):
+            if not len(part):
+                continue
+            try:
+                share = self._loss(part) * (len(part) / len(batch))
+            except BitnetError as error:  # a latent weight that cannot be quantized any more
+                return loss, str(error)
+            if not torch.isfinite(share):
+                return loss, f"the loss of step {self.steps + 1} is not finite"
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.item()
+        return loss, None
 
     def _loss(self, part: Int64[Tensor, "batch tokens"]) -> Tensor:
         narrow = computes_in_bfloat16(self.config)

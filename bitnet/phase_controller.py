@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import atomic_directory, clear_leftovers, exclusive, work_folder
+from bitnet.checkpoint import clear_leftovers, work_folder
 from bitnet.compensation_text import compensation_text, reconstruction_text
 from bitnet.compressed_model import layer_plan
 from bitnet.compressor import Compression, compress, starting_planes
@@ -34,10 +34,11 @@ from bitnet.progress_file import ProgressFile
 from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
-from bitnet.result import RESULT, FallbackRow, Phase4Result
+from bitnet.result import RESULT, FallbackRow, Phase4Result, load_result
 from bitnet.streamed_compressor import compress_streamed, streamable_settings, streams
 from bitnet.text import heldout_text, read_text, training_text
 from bitnet.verify import weights_digest
+from bitnet.workers import Workers
 
 #: Fewer evaluation tokens than this decide no gate.
 MINIMUM_EVALUATION_TOKENS = 128
@@ -61,20 +62,26 @@ def run_phase4(
     Raises:
         BitnetError: bad input, told in one sentence.
     """
-    with exclusive(out):
+    workers = Workers.current()
+    workers.check(config)
+    with workers.exclusive(out):
         clear_leftovers(out)
         check_output(out, force, [source, config.calibration_text, config.evaluation_text])
         work = work_folder(out)
-        result = _run(source, out, config, work, progress)
-        shutil.rmtree(work, ignore_errors=True)
-    return result
+        result = _run(source, out, config, work, progress, workers)
+        if workers.first:
+            shutil.rmtree(work, ignore_errors=True)
+    workers.wait()
+    return load_result(out) if result is None else result
 
 
-def _run(source: str, out: Path, config: Phase4Config, work: Path, progress: bool) -> Phase4Result:
-    """The seven stages; `work` is where what lets them go on is kept."""
+def _run(
+    source: str, out: Path, config: Phase4Config, work: Path, progress: bool, workers: Workers
+) -> Phase4Result | None:
+    """The seven stages, the last one in the first process alone; `work` is where what lets them go on is kept."""
     started = time.monotonic()
-    told = ProgressFile(out, command_line(source, out, config))
-    with atomic_directory(out) as temporary, Stages(7, progress, told) as stages:
+    told = ProgressFile(out, command_line(source, out, config)) if workers.first else None
+    with workers.output(out) as temporary, Stages(7, progress and workers.first, told) as stages:
         with stages.stage("load and validate"):
             run = load(source, out, config)
         with stages.stage("evaluate before") as advance:
@@ -85,15 +92,18 @@ def _run(source: str, out: Path, config: Phase4Config, work: Path, progress: boo
             if run.loaded.streamed:
                 made = compress_streamed(run, calibration, temporary, advance)
             else:
-                made = compress(run, calibration, work, advance, starting_planes(run, calibration))
+                kept = work if workers.first else temporary
+                made = compress(run, calibration, kept, advance, starting_planes(run, calibration))
         with stages.stage("evaluate after") as advance:
             after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
-            recovery = recover_if_triggered(run, made, calibration, before, after, advance, work)
+            recovery = recover_if_triggered(run, made, calibration, before, after, advance, work, workers)
             if config.max_minutes is not None:
                 after, recovery = follow_chain(
                     Attempt("as configured", run, made, after, recovery), calibration, before, started, advance, work
                 )
+        if not workers.first:
+            return None
         errors = weight_errors(run.loaded.model, recovery.packed)
         # Nothing after this needs the full-precision weights, or what compensation has found.
         del made
@@ -195,6 +205,7 @@ def recover_if_triggered(
     after: PerplexityResult,
     progress: Advance,
     work: Path,
+    workers: Workers | None = None,
 ) -> Recovery:
     """Stage 6: fine-tune where perplexity rose by more than `fine_tune_trigger`, unless `fine_tune_steps` is 0.
 
@@ -204,6 +215,7 @@ def recover_if_triggered(
         made: goes on as it is where recovery does not run.
         work: where checkpoints are kept, each recovery's in a folder of its own, from which the same run goes on if it
             is interrupted.
+        workers: the processes that recover the model together; None is this one alone.
     """
     config = run.config
     triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
@@ -220,7 +232,7 @@ def recover_if_triggered(
 
     key = recovery_key(trainable, training, selection)
     checkpoints = Checkpoints(work / "recovery" / key[:24], key, config.checkpoint_steps)
-    report = recover(trainable, training, config, loss, progress, run.loaded.model, checkpoints)
+    report = recover(trainable, training, config, loss, progress, run.loaded.model, checkpoints, workers)
     recovered = trainable.packed()
     return Recovery(recovered, triggered, evaluate(run, recovered.model), report)
 

@@ -29,8 +29,8 @@ from bitnet.packed_manifest import TENSORS, LayerRecord
 from bitnet.phase_state import Calibration, Run
 from bitnet.progress import Advance
 from bitnet.result import FallbackRow
-from bitnet.streamed_folder import INDEX, count_stored
 from bitnet.scales import encode_scales
+from bitnet.streamed_folder import INDEX, count_stored
 from bitnet.tables import decode_table, encode_table, to_float16
 from bitnet.tensor_file import Described, TensorWriter
 
@@ -162,8 +162,8 @@ def _plain_tensors(
     """What the FP16 artefact holds of a layer, as `CompressedModel.dequantized` has it; `layer` is its packed form."""
     plain = module if layer is None else plain_layer(layer, decision.kind)
     tensors: dict[str, Tensor] = {}
-    for key, value in plain.named_parameters(recurse=False):
-        name, value = f"{decision.name}.{key}", value.detach()
+    for key, parameter in plain.named_parameters(recurse=False):
+        name, value = f"{decision.name}.{key}", parameter.detach()
         if decision.kind in TABLE_KINDS and key == "weight":
             value = decode_table(encode_table(decision.name, value, config.embedding_dtype))
         tensors[name] = to_float16(name, value)

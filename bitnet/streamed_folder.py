@@ -19,7 +19,7 @@ INDEX: Final = "model.safetensors.index.json"
 
 
 def load_streamed(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """What `bitnet.huggingface.load_folder` gives, in float32, with weights that are read from the shards layer by layer.
+    """What `bitnet.huggingface.load_folder` gives, in float32, with weights that are read layer by layer.
 
     Raises:
         BitnetError: as `load_folder`; also where tensors do not have the names that `save_pretrained` gives them.
@@ -74,7 +74,7 @@ def _build(path: Path) -> nn.Module:
             model.generation_config = GenerationConfig.from_pretrained(path)
     except Exception as error:  # whatever a third-party reader makes of a damaged file
         raise BitnetError(f"Cannot load the model {path} ({first_line(error)}): check that it is complete.") from error
-    return model
+    return cast(nn.Module, model)
 
 
 def _tied_head(model: PreTrainedModel) -> nn.Module | None:

@@ -82,7 +82,7 @@ class TensorWriter:
             raise BitnetError(f"The tensor '{name}' is not one that {self._path} waits for: compress the model again.")
         self._left.remove(name)
         self._stream.seek(self._data + self._starts[name])
-        self._stream.write(memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        self._stream.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stream.close()

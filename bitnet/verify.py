@@ -25,7 +25,7 @@ from bitnet.artifacts import load_packed
 from bitnet.checkpoint import atomic_file
 from bitnet.dual_output import load_fp16
 from bitnet.errors import BitnetError, first_line
-from bitnet.lending import is_lent, lent
+from bitnet.lending import lent
 from bitnet.perplexity import encode
 
 RECORD = "verification.safetensors"
