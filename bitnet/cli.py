@@ -182,7 +182,6 @@ def compress(
     with third_party_silence():
         from bitnet.phase_controller import run_phase4
         from bitnet.summary import print_result, verdict
-
         from bitnet.workers import Workers
 
         result = run_phase4(model, out, chosen, progress=not quiet, force=force)

@@ -37,6 +37,8 @@ from harness.subject_records import QuantizedWeight as QuantizedWeight
 from harness.subject_records import RegisteredVersion as RegisteredVersion
 from harness.subject_records import TieRule as TieRule
 from harness.subject_records import WeightVariant as WeightVariant
+from harness.subject_scale import StreamsModels as StreamsModels
+from harness.subject_scale import TrainsTogether as TrainsTogether
 from harness.subject_speed import DecodesPacked as DecodesPacked
 from harness.subject_speed import GivenWeights as GivenWeights
 from harness.subject_speed import JoinedProducts as JoinedProducts

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final, cast
 
@@ -20,10 +21,11 @@ from harness.opponents import llama_cpp
 from harness.opponents.decoders import TransformersArm
 from harness.opponents.products import SubjectProduct, in_turn
 from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
-from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, require
+from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, StreamsModels, require
 from suites import kernel_races, text_races
 from suites.fresh_process import Reloaded, load_plain
 from suites.kernel_races import Task
+from suites.process_costs import Cost, cost_of
 from suites.resident_memory import Resident
 from suites.small_models import byte_tokenizer, random_llama
 from suites.spoilt_props import SPOILT, Prop
@@ -92,6 +94,21 @@ def resume_here(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
         return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
     patch.setattr("suites.test_checkpoints.resume_in_fresh_process", resume)
+
+
+def small_scale(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
+    """A billion parameters become two million, compressed in this process, of which its growth alone counts."""
+
+    def compress(_: str, model: Path, out: Path) -> Cost:
+        subject = require(_subject(config), StreamsModels)
+        cost = cost_of(lambda: subject.compress_streamed(model, out))
+        return Cost(cost.seconds, 0, cost.growth)
+
+    sizes = {"10M": (128, 2), "100M": (256, 4), "1B": (256, 24)}
+    patch.setattr("suites.test_scale.SIZES", sizes)
+    patch.setattr("suites.test_scale.SHARD", 2**21)
+    patch.setattr("suites.test_scale.ALLOWANCE", 3 * 2**23)
+    patch.setattr("suites.test_scale.compress_in_fresh_process", compress)
 
 
 def answers(_: pytest.MonkeyPatch, config: pytest.Config) -> None:
@@ -294,6 +311,7 @@ PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
         "one-step": one_step,
         "some-faults": some_faults,
         "resume-here": resume_here,
+        "small-scale": small_scale,
         "answers": answers,
         "one-process": one_process,
         "a-model-that-copies": a_model_that_copies,

@@ -34,6 +34,7 @@ from harness.mutants.families import (
     published,
     quantizer,
     repositories,
+    scale,
     sparsity,
     ste,
 )
@@ -54,6 +55,7 @@ _MODULES = (
     gates,
     config,
     checkpoint,
+    scale,
     handoff,
     ecosystem,
     interop,

@@ -36,6 +36,7 @@ from harness.subject import (
 )
 from harness.subjects.bitnet_ecosystem import BitnetEcosystem
 from harness.subjects.bitnet_models import BitnetModels
+from harness.subjects.bitnet_scale import BitnetScale
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int8, UInt8
@@ -71,7 +72,7 @@ def _variant(rule: Rule, granularity: str) -> WeightVariant:
     )
 
 
-class BitnetSubject(BitnetModels, BitnetEcosystem):
+class BitnetSubject(BitnetModels, BitnetEcosystem, BitnetScale):
     """Every capability of the protocol, on `bitnet`'s public functions alone."""
 
     declaration = Declaration(

@@ -21,7 +21,7 @@ STEPS = 4
 SETTINGS = {"fine_tune_steps": STEPS, "fine_tune_batch_size": 4, "warmup_steps": 1, "fine_tune_lr": 1e-3}
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a process that is killed."""
 
 
@@ -36,7 +36,7 @@ def run(workers, batch_size, checkpoints=None, killed_after=None):
 
     def progress(done, _):
         if done == killed_after:
-            raise Killed
+            raise KilledError
 
     def loss():
         return mean_loss(compressed.packed().model, held_out, 4)
@@ -54,7 +54,7 @@ def main(folder):
     state = Checkpoints(folder / "state", "key", 2)
     try:
         run(workers, 2, state, killed_after=3)
-    except Killed:
+    except KilledError:
         found["resumed"] = run(workers, 2, state)
     figures = {name: result[0] for name, result in found.items()}
     tensors = {f"{name}/{key}": value for name, (_, weights) in found.items() for key, value in weights.items()}
