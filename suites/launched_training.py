@@ -1,4 +1,4 @@
-"""Let a subject fine-tune in processes that `accelerate launch` starts, or in one that nothing has launched.
+"""Let a subject fine-tune in processes that `accelerate launch` starts, and in this one, which nothing has launched.
 
 Run as a program, this file is one of the processes; each writes the parameters and the losses that it ends with.
 """
@@ -10,12 +10,15 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from harness.subject import Subject, TrainsTogether, require
+from suites.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def train(
     folder.mkdir()
     save_file({"samples": samples}, folder / "samples.safetensors")
     words = [str(Path(__file__)), spec, str(packed), str(steps), str(stop_after), str(folder)]
-    start = ["-P"] if processes == 1 else ["-m", "accelerate.commands.launch", *_options(processes)]
+    start = ["-m", "accelerate.commands.launch", *_options(processes)]
     # A subject's file may import from wherever this process does.
     environment = {
         **os.environ,
@@ -61,6 +64,18 @@ def train(
     return ended("whole"), ended("resumed")
 
 
+def train_alone(subject: Subject, packed: Path, samples: Tensor, steps: int, folder: Path) -> Training:
+    """The undisturbed training in this process, on one thread."""
+    with one_thread():
+        ended = require(subject, TrainsTogether).fine_tune_together(packed, samples, steps, folder, None)
+    assert ended is not None, "the training has stopped without being told to"
+    return _training(*ended)
+
+
+def _training(model: nn.Module, losses: Sequence[float]) -> Training:
+    return Training({name: value.detach().clone() for name, value in model.named_parameters()}, list(losses))
+
+
 def _options(processes: int) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -72,10 +87,9 @@ def _options(processes: int) -> list[str]:
 
 def main(spec: str, packed: str, steps: str, stop_after: str, folder: str) -> None:
     """One of the processes."""
-    import torch
     from safetensors.torch import load_file, save_file
 
-    from harness.subject import TrainsTogether, load_subject, require
+    from harness.subject import load_subject
 
     torch.set_num_threads(1)
     subject, place = require(load_subject(spec), TrainsTogether), Path(folder)
@@ -84,10 +98,9 @@ def main(spec: str, packed: str, steps: str, stop_after: str, folder: str) -> No
     def run(name: str, state: str) -> None:
         ended = subject.fine_tune_together(Path(packed), samples, int(steps), place / state, None)
         assert ended is not None, "the training has stopped without being told to"
-        model, losses = ended
-        parameters = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
-        save_file(parameters, place / f"{name}-{rank}.safetensors")
-        (place / f"{name}-{rank}.json").write_text(json.dumps(list(losses)))
+        training = _training(*ended)
+        save_file(training.parameters, place / f"{name}-{rank}.safetensors")
+        (place / f"{name}-{rank}.json").write_text(json.dumps(training.losses))
 
     run("whole", "undisturbed")
     stopped = subject.fine_tune_together(Path(packed), samples, int(steps), place / "disturbed", int(stop_after))

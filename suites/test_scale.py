@@ -15,14 +15,14 @@ from harness.statistics import ratio_interval
 from harness.subject import CompressesModels, StreamsModels, Subject, TrainsTogether, require
 from harness.texts import held_out_text
 from suites.fixtures_small import SmallCompression
-from suites.launched_training import Training, train
+from suites.launched_training import Training, train, train_alone
 from suites.process_costs import Cost, compress_in_fresh_process, cost_of
 from suites.sharded_models import ShardedModel, save_sharded_llama
 from suites.small_models import byte_tokenizer
 
 MIB: Final = 2**20
-WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 4, 20
-"""Of the small models: 3 and 16 million parameters, in shards of 4 MiB."""
+WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 3, 12
+"""Of the small models: 2 and 9 million parameters, in shards of 4 MiB."""
 ROUNDS: Final = 5
 SIZES: Final = {"10M": (256, 13), "100M": (768, 17), "1B": (2048, 20)}
 """Width and blocks; the last one takes 2 GB on the disk, and the two outputs 2.3 GB."""
@@ -37,7 +37,7 @@ full_profile = pytest.mark.profile("full")
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardedModel, ShardedModel]:
-    """Two models of the same layers, one with five times as many of them."""
+    """Two models of the same layers, one with four times as many of them."""
     folder = tmp_path_factory.mktemp("sharded")
     few, many = (save_sharded_llama(folder / str(n), WIDTH, n, 4 * MIB) for n in (FEW_BLOCKS, MANY_BLOCKS))
     return few, many
@@ -178,7 +178,7 @@ def test_two_processes_reach_the_loss_of_one(
     tokens = byte_tokenizer().encode(held_out_text()[: 2 * SAMPLES * TOKENS])[: SAMPLES * TOKENS]
     samples = torch.tensor(tokens).reshape(SAMPLES, TOKENS)
     packed, spec = small_compression.outcome.packed, pytestconfig.getoption("--subject")
-    (alone,), _ = train(spec, packed, samples, STEPS, STOPPED_AFTER, tmp_path / "one", 1)
+    alone = train_alone(subject, packed, samples, STEPS, tmp_path / "one")
     whole, resumed = train(spec, packed, samples, STEPS, STOPPED_AFTER, tmp_path / "two", 2)
     assert alone.losses[-1] != alone.losses[0], "nothing was trained"
     evidence.figure("loss_difference", max(difference(each, alone) for each in whole))
