@@ -11,9 +11,7 @@ from harness.errors import AuditError
 from harness.source_mutants import campaign
 from harness.source_mutants.explanations import read_explanations
 from harness.source_mutants.report import Trial, read, summary, unexplained, warnings, write
-
-FOLDER = Path("reports/source-mutants")
-EXPLANATIONS = "explanations.toml"
+from harness.source_mutants.scope import EXPLANATIONS, FOLDER, TESTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         explanations = read_explanations(options.out / EXPLANATIONS)
+        for file in options.files or TESTS:
+            before = read(options.out).of(file) if options.survivors else None
+            tried = campaign.run(file, options.jobs, before, _tell(file))
+            write(read(options.out).with_file(tried), explanations, options.out)
         report = read(options.out)
-        for file in options.files or campaign.TESTS:
-            before = report.of(file) if options.survivors else None
-            report = report.with_file(campaign.run(file, options.jobs, before, _tell(file)))
-            write(report, explanations, options.out)
         write(report, explanations, options.out)
     except AuditError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m harness.source_mutants", description=main.__doc__)
-    parser.add_argument("files", nargs="*", help=f"the files to change (default: {', '.join(campaign.TESTS)})")
+    parser.add_argument("files", nargs="*", help=f"the files to change (default: {', '.join(TESTS)})")
     parser.add_argument("--survivors", action="store_true", help="try only what survived when the report was written")
     parser.add_argument("--jobs", type=int, default=2, help="changes tried at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the report is (default: %(default)s)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import itertools
 import shutil
 import tempfile
@@ -13,27 +12,12 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final
 
 from harness.errors import AuditError
 from harness.source_mutants import trial
 from harness.source_mutants.mutations import Mutation, mutations_of
 from harness.source_mutants.report import FileReport, Trial
-
-TESTS: Final = {
-    "bitnet/quantizer.py": ("tests/bitnet/test_quantizer.py",),
-    "bitnet/packing.py": ("tests/bitnet/test_packing.py",),
-    "bitnet/mugrokfast.py": ("tests/bitnet/test_mugrokfast.py",),
-    "bitnet/perplexity.py": ("tests/bitnet/test_perplexity.py",),
-    "bitnet/quality.py": ("tests/bitnet/test_quality.py",),
-    "harness/gate.py": (
-        "tests/harness/test_gate.py",
-        "tests/harness/test_gate_thresholds.py",
-        "tests/harness/test_gate_scorecards.py",
-        "tests/harness/test_gate_regressions.py",
-    ),
-}
-"""The files that are changed, and the tests that each is shown to."""
+from harness.source_mutants.scope import TESTS, digest
 
 Progress = Callable[[int, int, Trial], None]
 """Told after each change: how many have been tried, of how many, and what became of the last one."""
@@ -77,11 +61,6 @@ def run(
         left_out=found.left_out,
         seconds=seconds + (before.seconds if before else 0.0),
     )
-
-
-def digest(source: str) -> str:
-    """By which a report tells which source it is about."""
-    return hashlib.blake2b(source.encode("utf-8"), digest_size=16).hexdigest()
 
 
 def _known(before: FileReport | None, source: str, file: str) -> dict[tuple[int, str], Trial]:

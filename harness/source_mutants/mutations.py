@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Final
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, WhitespaceInclusivePositionProvider
@@ -12,15 +11,7 @@ from mutmut.mutation.mutators import mutation_operators
 
 from harness.errors import AuditError
 from harness.evidence import Record
-
-LEFT_OUT: Final = {
-    "annotation": "type annotations",
-    "decorator": "the arguments of decorators",
-    "error": "what is raised: its class and its text",
-    "text": "texts for people: literals with a space in them, and pieces of such texts",
-    "spelling": "the second and third misspelling of a word: one says whether a word is looked at",
-}
-"""Changes that are counted and not made, by the reason."""
+from harness.source_mutants.scope import LEFT_OUT
 
 
 class Mutation(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.evidence import Record
 from harness.files import write_text
 from harness.render.markdown import text
 from harness.source_mutants.explanations import Explanations
-from harness.source_mutants.mutations import LEFT_OUT
+from harness.source_mutants.scope import LEFT_OUT, TESTS, digest
 from harness.source_mutants.trial import Fate
 
 JSON_FILE = "source-mutants.json"
@@ -59,6 +60,12 @@ class Report(Record):
         """The report on one file, if there is one."""
         return next((each for each in self.files if each.file == file), None)
 
+    @property
+    def score(self) -> float:
+        """The share of all changes that was noticed; NaN where none was tried."""
+        trials = sum(len(each.trials) for each in self.files)
+        return sum(each.noticed for each in self.files) / trials if trials else math.nan
+
     def with_file(self, new: FileReport) -> Report:
         """The report with that on one file replaced or added."""
         kept = [each for each in self.files if each.file != new.file]
@@ -74,6 +81,22 @@ def read(folder: Path) -> Report:
         return Report.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise AuditError(f"{path} is no report on changes to the source; remove it and run again") from error
+
+
+def stale_reason(report: Report, root: Path) -> str | None:
+    """Why a report says nothing of the files in a repository as they are, or None where it does.
+
+    The reason is a sentence: a file was not tried, has been changed since, or is not there.
+    """
+    for file in TESTS:
+        tried, path = report.of(file), root / file
+        if not path.is_file():
+            return f"{file} is not in this repository, and others are not changed."
+        if tried is None:
+            return f"No changes to {file} have been tried; run nox -s source_mutants first."
+        if tried.digest != digest(path.read_text(encoding="utf-8")):
+            return f"{file} has been altered since changes to it were tried; run nox -s source_mutants again."
+    return None
 
 
 def write(report: Report, explanations: Explanations, folder: Path) -> None:

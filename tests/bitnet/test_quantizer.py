@@ -184,6 +184,13 @@ def test_features_that_calibration_never_saw() -> None:
     assert float(ternary.scale) == pytest.approx(float(support.mean()), rel=1e-6)
 
 
+def test_weights_that_calibration_never_saw_do_not_decide_even_where_they_alone_would_keep_the_band() -> None:
+    weight = torch.tensor([[10.0, 9, 8, 7, 6, 5, 1, 1.5, 2, 2.5]])
+    ternary = quantize_weight(weight, tau=0.0, second_moment=torch.tensor([0.0] * 6 + [1.0] * 4))
+    assert ternary.codes.tolist() == [[1, 1, 1, 1, 1, 1, 0, 1, 1, 1]]
+    assert float(ternary.scale) == 2.0
+
+
 def test_equal_magnitudes_at_the_threshold_leave_no_support() -> None:
     ternary = quantize_weight(torch.full((1, 8), -2.0), "optimal", tau=1.0)
     assert not ternary.codes.any()

@@ -1,4 +1,4 @@
-"""Mutants of what is checked by reading it: source trees, documents, coverage data; each a made-up repository."""
+"""Mutants of what is checked by reading it: sources, documents, coverage data, reports; each a made-up repository."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from harness.mutants.mutant import Defect, Entry, Stage, family_of_words
 from harness.mutants.reference.repositories import (
     BLEMISHES,
     SHORTFALLS,
+    changed_repository,
     documented_repository,
     measured_repository,
     source_tree,
@@ -30,6 +31,8 @@ SHARE = "test_share_of_references_that_hold"
 LINKS = "test_links_lead_to_what_is_there"
 BLOCKS = "test_every_block_can_be_run_or_says_why_not"
 RUNS = "test_every_block_runs"
+
+CHANGES = "test_every_change_to_the_source_is_noticed_or_explained"
 
 PACKAGES = "test_lines_and_branches_are_covered"
 MODULES = "test_the_modules_that_lacked_tests_are_covered"
@@ -69,6 +72,15 @@ DOCUMENTS: Mapping[str, Entry] = {
     "a block that fails": (RUNS,),
     "a Python block that fails": (RUNS,),
 }
+SURVIVING: Mapping[str, Entry] = dict.fromkeys(
+    (
+        "a survivor that nobody explained",
+        "an explanation of another function",
+        "an explanation of another change",
+        "a file that nothing was changed in",
+    ),
+    (CHANGES,),
+)
 COVERAGE: Mapping[str, Entry] = {
     **dict.fromkeys(SHORTFALLS, (PACKAGES,)),
     "a line of calibration": (MODULES, PACKAGES),
@@ -115,5 +127,12 @@ FAMILIES = (
         lambda words, folder: measured_repository(_each_by_itself(folder), SHORTFALLS.get(words, {})),
         {"": "0.test-coverage", MODULES: "6.critical.unit-tests"},
         COVERAGE,
+    ),
+    family_of_words(
+        "source-mutants",
+        Stage("test_source_mutants.py", profile="full"),
+        lambda words, folder: changed_repository(_each_by_itself(folder), words),
+        {"": "A.source-mutants"},
+        SURVIVING,
     ),
 )

@@ -1,4 +1,5 @@
-"""Made-up repositories, each with at most one blemish, for checks that read sources, documents and coverage data."""
+"""Made-up repositories, each with at most one blemish, for checks that read sources, documents, coverage data
+and reports."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.mutants.reference.bare import BareSubject
+from harness.source_mutants.report import JSON_FILE, FileReport, Report, Trial
+from harness.source_mutants.scope import EXPLANATIONS, FOLDER, TESTS, digest
 
 # --------------------------------------------------------------------------- sources
 
@@ -138,6 +141,39 @@ def measured_repository(root: Path, arcs: Arcs) -> BareSubject:
     data = coverage.CoverageData(basename=str(root / ".coverage"))
     data.add_arcs({name: each for name, each in seen.items() if each is not None})
     data.write()
+    return BareSubject(root / "bitnet")
+
+
+# --------------------------------------------------------------------------- changes to the source
+
+NOTICED = Trial(line=2, function="f", change="- if x:\n+ if not x:", fate="killed")
+SURVIVOR = Trial(line=3, function="f", change="- return 1\n+ return 2", fate="survived")
+EXPLANATION = """[[explained]]
+file = "{file}"
+function = "{function}"
+reason = "Made up."
+changes = ["- return {before}\\n+ return 2"]
+"""
+
+
+def changed_repository(root: Path, words: str) -> BareSubject:
+    """A subject in a repository with a report on changes to its source: one was noticed, another is explained."""
+    for file in TESTS:
+        _write(root / file, MODULE)
+    _write(root / "pyproject.toml", "")
+    first, report = next(iter(TESTS)), Report()
+    for file in TESTS:
+        trials = [SURVIVOR] if file == first else []
+        if file == first or words != "a file that nothing was changed in":
+            trials.append(NOTICED)
+        report = report.with_file(
+            FileReport(file=file, tests=(), digest=digest(MODULE), trials=tuple(trials), left_out={}, seconds=0.0)
+        )
+    _write(root / FOLDER / JSON_FILE, report.model_dump_json())
+    function = "g" if words == "an explanation of another function" else "f"
+    before = 2 if words == "an explanation of another change" else 1
+    explanation = EXPLANATION.format(file=first, function=function, before=before)
+    _write(root / FOLDER / EXPLANATIONS, "" if words == "a survivor that nobody explained" else explanation)
     return BareSubject(root / "bitnet")
 
 

@@ -7,6 +7,7 @@ from harness.errors import AuditError
 from harness.source_mutants import __main__ as command
 from harness.source_mutants.explanations import Entry, Explanations, read_explanations
 from harness.source_mutants.report import FileReport, Report, Trial, read, render, summary, unexplained, warnings, write
+from harness.source_mutants.scope import EXPLANATIONS, FOLDER
 
 PLUS = "- a + 1\n+ a - 1"
 LESS = "- a < b\n+ a <= b"
@@ -131,4 +132,4 @@ def test_explanations_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Pa
 
 
 def test_the_project_s_own_explanations_can_be_read() -> None:
-    read_explanations(command.campaign.trial.ROOT / command.FOLDER / command.EXPLANATIONS)
+    read_explanations(command.campaign.trial.ROOT / FOLDER / EXPLANATIONS)
