@@ -35,6 +35,20 @@ def test_every_gate_passes_exactly_at_its_limit():
     assert outcome() == dict.fromkeys(EXPLANATIONS, True)
 
 
+def test_every_gate_says_what_it_holds_to_what():
+    decided = gates(GOOD, max_accuracy_drop=0.1, compression_target=8.0)
+    assert {gate.name: gate.explanation for gate in decided} == EXPLANATIONS
+    assert [(gate.name, gate.measured, gate.comparison, gate.limit) for gate in decided] == [
+        ("perplexity_increase", 0.1, "<=", 0.1),
+        ("accuracy_drop", 0.1, "<=", 0.1),
+        ("compression_ratio", 8.0, ">=", 8.0),
+        ("gradient_flow", 1.0, ">=", 1.0),
+        ("dequantization", 1.0, ">=", 1.0),
+        ("agreement", 0.995, ">=", 0.995),
+        ("finiteness", 0.0, "<=", 0.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("gate", "change"),
     [

@@ -201,8 +201,9 @@ def test_equal_magnitudes_at_the_threshold_leave_no_support() -> None:
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_extremes_neither_overflow_nor_vanish(rule: str, granularity: str) -> None:
     largest, smallest = torch.finfo(torch.float32).max, 2.0**-149
-    huge = quantize_weight(torch.full((3, 7), largest), rule, granularity, 4)
-    assert torch.equal(huge.dequantize(), torch.full((3, 7), largest))
+    for dtype in (torch.float32, torch.float64):
+        huge = quantize_weight(torch.full((3, 7), largest, dtype=dtype), rule, granularity, 4)
+        assert torch.equal(huge.dequantize(), torch.full((3, 7), largest))
     tiny = quantize_weight(torch.full((3, 7), -smallest), rule, granularity, 4)
     assert torch.equal(tiny.dequantize(), torch.full((3, 7), -smallest))
     lonely = torch.zeros(1, 9)
@@ -293,9 +294,10 @@ def test_unusable_weights_are_refused(weight: Tensor, message: str) -> None:
     ("options", "message"),
     [
         ({"rule": "median"}, "rule 'median'"),
-        ({"granularity": "block"}, "granularity 'block'"),
+        ({"granularity": "block"}, "granularity 'block' is unknown; choose one of tensor, channel, group"),
         ({"granularity": "group", "group_size": 0}, "group_size = 0"),
         ({"tau": -0.1}, "tau = -0.1"),
+        ({"tau": 1.01}, "tau = 1.01"),
         ({"tau": math.nan}, "tau = nan"),
         ({"second_moment": torch.ones(3)}, r"shape \(3,\)"),
         ({"second_moment": torch.tensor([1.0, -1.0])}, "negative or non-finite"),

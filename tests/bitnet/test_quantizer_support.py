@@ -1,4 +1,4 @@
-"""Which weights the optimal rule keeps: each group by itself, to the very ends of its band, in any unit of the moments."""
+"""Which weights the optimal rule keeps: each group by itself, to the ends of its band, in any unit of the moments."""
 
 import pytest
 import torch
