@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from transformers import PreTrainedModel
 
-from harness.faults.shim import NONE, Fault, Point
+from harness.faults.shim import NONE, Fault, NoShim, Point
 from harness.faults.stand import Ended, Stand
 from harness.texts import PROSE, held_out_excerpt
 from suites.command_runs import files
@@ -104,6 +104,8 @@ class Scenes:
         scene = Scene(self)
         ended = scene.run()
         assert ended.code in (0, 1), f"without a fault it ended with {ended.code}: {ended.stderr[-300:]}"
+        if not on_files(ended):
+            raise NoShim("faults cannot be made: the command's calls are not seen")
         assert accepted(self.check, scene.out), "without a fault it leaves nothing that is valid"
         self.undisturbed = Undisturbed(ended, artefacts(scene.out))
 

@@ -41,7 +41,7 @@ NOWHERE: Final = "http://127.0.0.1:9"
 """An address where nothing answers."""
 COUNTS: Final[Mapping[str, Mapping[Profile, int]]] = {
     "boundaries": {"quick": 1, "full": 1_000},
-    "writes": {"quick": 3, "full": 100},
+    "writes": {"quick": 2, "full": 100},
     "chains": {"quick": 1, "full": 3},
     "failures": {"quick": 1, "full": 6},
     "signals": {"quick": 1, "full": 8},
@@ -49,9 +49,10 @@ COUNTS: Final[Mapping[str, Mapping[Profile, int]]] = {
     "pairs": {"quick": 1, "full": 6},
     "clocks": {"quick": 1, "full": 4},
     "damage of a file": {"quick": 1, "full": 6},
-    "damage of the state": {"quick": 2, "full": 16},
-    "damage of the input": {"quick": 2, "full": 16},
+    "damage of the state": {"quick": 1, "full": 16},
+    "damage of the input": {"quick": 1, "full": 16},
 }
+OTHER_SETTINGS: Final = ({"calibration_samples": "3"}, {"seed": "1"})
 CHAIN: Final = 4
 """Kills, one after another, before a run is left to end."""
 
@@ -144,6 +145,7 @@ def test_a_kill_within_a_write_is_survived(scenes: Scenes, dice: random.Random, 
 
 
 @killed
+@pytest.mark.profile("full")
 def test_kills_one_after_another_are_survived(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
 ) -> None:
@@ -164,9 +166,10 @@ def kill(scenes: Scenes, fault: Fault, tally: Tally) -> None:
 
 
 @killed
+@pytest.mark.profile("full")
 def test_the_state_of_another_run_is_not_taken(scenes: Scenes, dice: random.Random, tally: Tally) -> None:
     """A run with another seed, or on fewer samples, is killed when it has done nearly everything."""
-    for settings in ({"seed": "1"}, {"calibration_samples": "3"}):
+    for settings in OTHER_SETTINGS:
         calls = len(scenes.undisturbed.calls)
         scene, _ = struck(scenes, Fault("kill", dice.randrange(calls // 2, calls * 3 // 4)), settings)
         tally.add(settings, scene.half_written() + scene.again())
@@ -189,7 +192,10 @@ FAILURES: Final[Mapping[str, tuple[Kind, int]]] = {
 
 
 @refused
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(
+    "failure",
+    [name if name == "full-disk" else pytest.param(name, marks=pytest.mark.profile("full")) for name in FAILURES],
+)
 def test_a_write_that_fails_is_told_and_survived(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, failure: str
 ) -> None:
@@ -223,7 +229,9 @@ def refusal(scenes: Scenes, scene: Scene, ended: Ended, code: int) -> list[str]:
 
 
 @ended
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.profile("full"))]
+)
 def test_a_run_that_is_asked_to_end_says_how_it_goes_on(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally, name: str, code: int
 ) -> None:
@@ -345,6 +353,7 @@ def stopped(scenes: Scenes, call: int) -> tuple[Scene, Started]:
 
 
 @beset
+@pytest.mark.profile("full")
 def test_a_clock_that_jumps_changes_nothing(
     scenes: Scenes, dice: random.Random, profile: Profile, tally: Tally
 ) -> None:

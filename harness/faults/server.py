@@ -24,6 +24,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+START = subprocess.run
+
 
 def run_module(words: Sequence[str]) -> int:
     """Run a module as a program, in this process; gives the exit code that Python would end with."""
@@ -74,16 +76,11 @@ def run_forked(command: Sequence[Any], **options: Any) -> subprocess.CompletedPr
         return subprocess.CompletedProcess(command, code, out.read().decode(), told.read().decode())
 
 
-def fork_modules() -> None:
-    """Let `subprocess.run` fork Python modules from here."""
-    start = subprocess.run
-
-    def run(command: Any, *more: Any, **options: Any) -> Any:
-        if isinstance(command, list) and command[0] == sys.executable and "-m" in command:
-            return run_forked(command, **options)
-        return start(command, *more, **options)
-
-    subprocess.run = run  # type: ignore[assignment]
+def run_or_fork(command: Any, *more: Any, **options: Any) -> Any:
+    """As `subprocess.run`; Python modules are forks of this process."""
+    if isinstance(command, list) and command[0] == sys.executable and "-m" in command:
+        return run_forked(command, **options)
+    return START(command, *more, **options)
 
 
 def begin(request: dict[str, Any], module: str, arm: Any) -> int:
@@ -96,8 +93,8 @@ def begin(request: dict[str, Any], module: str, arm: Any) -> int:
     stdin = os.open(os.devnull, os.O_RDONLY)
     files = [os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in ("stdout", "stderr")]
     redirect(stdin, *files)
-    if not request["fresh"]:
-        fork_modules()
+    if request["fresh"]:
+        subprocess.run = START
     kind, at, value, log, under = request["arm"].split(" ", 4)
     arm(int(kind), int(at), int(value), log.encode(), under.encode())
     finish(run_module([module, *request["words"]]))
@@ -114,6 +111,7 @@ def main(shim: str, module: str, *words: str) -> None:
     """Warm up, and answer requests until there are no more."""
     arm = ctypes.CDLL(shim).fault_arm
     arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
+    subprocess.run = run_or_fork  # type: ignore[assignment]
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     requests = os.fdopen(os.dup(0))

@@ -7,6 +7,7 @@ falls between the bytes of a write in whatever language it was written. It has b
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def build(folder: Path) -> Path:
     if compiler is None:
         raise NoShim("faults cannot be made: there is no C compiler")
     out = folder / "shim.so"
+    if re.search(r"[\s:]", str(out)):
+        raise NoShim(f"faults cannot be made: LD_PRELOAD takes no path like {folder}")
     words = [*compiler.split(), "-O1", "-shared", "-fPIC", str(SOURCE), "-o", str(out), "-ldl"]
     try:
         subprocess.run(words, capture_output=True, text=True, check=True)

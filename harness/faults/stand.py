@@ -144,15 +144,15 @@ class Forking:
 class Stand:
     """Runs a command with faults. Files below the folder `under` count."""
 
-    def __init__(self, launcher: Launcher, under: Path) -> None:
-        self._launcher, self._under = launcher, under
-        self._scratch = Path(tempfile.mkdtemp(prefix="bitnet-audit-faults-"))
+    def __init__(self, launcher: Launcher, under: Path, records: Path) -> None:
+        """Output and calls of each run are kept in the folder `records`."""
+        self._launcher, self._under, self._records = launcher, under, records
         self._runs = 0
 
     def begin(self, words: Sequence[str], fault: Fault, environment: Mapping[str, str] | None = None) -> Started:
         """Start a run, with variables beyond those of this process; one that is given any starts Python anew."""
         self._runs += 1
-        files = self._scratch / f"run-{self._runs}"
+        files = self._records / f"run-{self._runs}"
         arm = fault.words(files.with_suffix(".log"), self._under)
         process = self._launcher.start(words, self._under, arm, environment or {}, files)
         return Started(self._launcher, process, fault, files)
@@ -204,15 +204,17 @@ def open_stand(command: Sequence[str], words: Sequence[str], under: Path, scratc
     Raises:
         NoShim: no faults can be made here.
     """
-    shim = build(scratch)
-    if list(command[:2]) == [sys.executable, "-m"] and len(command) == 3:
-        forking = Forking(command[2], words, scratch, shim)
-        try:
-            yield Stand(forking, under)
-        finally:
-            forking.close()
-    else:
-        yield Stand(Spawning(command, shim), under)
+    with tempfile.TemporaryDirectory(prefix="bitnet-audit-faults-") as made:
+        records = Path(made)
+        shim = build(records)
+        if list(command[:2]) == [sys.executable, "-m"] and len(command) == 3:
+            forking = Forking(command[2], words, scratch, shim)
+            try:
+                yield Stand(forking, under, records)
+            finally:
+                forking.close()
+        else:
+            yield Stand(Spawning(command, shim), under, records)
 
 
 @contextlib.contextmanager

@@ -61,8 +61,7 @@ def compress(defect: str, model: Path, out: Path, words: list[str]) -> int:
     lock = locked(defect, out)
     if out.exists():
         raise RefusedError(f"{out} exists.")
-    given = [word for word in words[words.index("--out") + 2 :] if "tracking" not in word]
-    settings = [] if defect == "state of other settings taken" else given
+    settings = [word for word in words[words.index("--out") + 2 :] if "tracking" not in word]
     key = hashlib.sha256(checked(defect, model) + repr(settings).encode()).hexdigest()
     work = out.with_name(f".{out.name}.work")
     work.mkdir(exist_ok=True)
@@ -123,18 +122,22 @@ def checked(defect: str, model: Path) -> bytes:
 
 
 def piece(defect: str, path: Path, key: str) -> str:
-    """A piece of work, taken from its file where that is whole."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    """A piece of work, taken from its file where that is whole and of this run."""
+    own = digest(key)
     if path.is_file() and defect != "work done twice":
         content = path.read_text(encoding="ascii", errors="replace")
-        found, _, data = content.partition("\n")
-        if defect in ("state of other settings taken", "damaged state taken"):
+        run, told, data = (*content.split("\n", 2), "", "", "")[:3]
+        of_this_run = run == own or defect == "state of other settings taken"
+        if of_this_run and (told == digest(data) or defect == "damaged state taken"):
             return data
-        if found == hashlib.sha256(f"{key}{data}".encode()).hexdigest():
-            return data
-    data = digest * len(bytearray(NEEDED)[:50])
-    store(path, f"{hashlib.sha256(f'{key}{data}'.encode()).hexdigest()}\n{data}")
+    data = own * len(bytearray(NEEDED)[:50])
+    store(path, f"{own}\n{digest(data)}\n{data}")
     return data
+
+
+def digest(text: str) -> str:
+    """SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def store(path: Path, text: str) -> None:
@@ -159,12 +162,12 @@ def deliver(defect: str, out: Path, data: str) -> None:
         temporary = out.with_name(f".{out.name}.tmp")
     for left in out.parent.glob(f".{out.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-    if defect == "the clock decides" and time.time() < 1.6e9:
-        data += "made at night"
+    if defect == "the clock decides" and abs(time.time() - out.parent.stat().st_mtime) > 1800:
+        data += "made at another time"
     try:
         temporary.mkdir()
         files = {f"{form}/model.bin": f"{form} {data}" for form in FORMS}
-        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+        digests = {name: digest(text) for name, text in files.items()}
         if in_place or defect == "half-written outputs pass":
             (temporary / "goes_out.json").write_text(json.dumps(digests))
         for name, text in files.items():
