@@ -1,6 +1,7 @@
 """Files that are either complete or absent: temporary siblings, synced and renamed; JSON and digests beside them."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -17,6 +18,9 @@ from safetensors import SafetensorError
 
 from bitnet.errors import BitnetError, out_of_memory
 from bitnet.reading import check_regular, read_small
+
+#: What a file system says that has no locks; then nothing is held there.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -168,9 +172,13 @@ def _locked(file: Path) -> int | None:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno in _WITHOUT_LOCKS:
+                return descriptor
             os.close(descriptor)
-            return None
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # whoever held it has removed it: another one is made in its place

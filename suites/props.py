@@ -70,8 +70,8 @@ def little_training(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
 
 def some_faults(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
     """A command that is over in no time is disturbed less often, and its model need not have learnt anything."""
-    few = {"boundaries": 3, "writes": 30, "chains": 2, "damage of a file": 1, "damage of the input": 8}
-    patch.setattr("suites.test_faults.COUNTS", defaultdict(lambda: {"quick": 4, "full": 4}, _for_both(few)))
+    few = {"boundaries": 3, "writes": 16, "damage of a file": 1, "damage of the state": 4, "pairs": 4}
+    patch.setattr("suites.test_faults.COUNTS", defaultdict(lambda: {"quick": 2, "full": 2}, _for_both(few)))
     patch.setattr("suites.fault_scenes.TRAINING_STEPS", 0)
 
 

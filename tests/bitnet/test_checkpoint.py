@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import hashlib
 import os
@@ -253,3 +254,15 @@ def test_a_failed_block_leaves_no_lock_and_no_parents(tmp_path: Path):
     with pytest.raises(BitnetError, match="Cannot write /proc/out"), exclusive(Path("/proc/out")):
         pass
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOLCK, None), (errno.EIO, "Input/output error")])
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number, told):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    expected = pytest.raises(BitnetError, match=told) if told else contextlib.nullcontext()
+    with expected, exclusive(tmp_path / "out"):
+        pass
+    assert told is not None or names(tmp_path) == []

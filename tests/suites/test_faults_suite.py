@@ -14,7 +14,7 @@ STAGE = Stage("test_faults.py", profile="full", props=("some-faults",))
 
 def test_faults_are_counted_and_the_lost_ones_named(tmp_path: Path) -> None:
     stage = replace(STAGE, only="between_stages")
-    for defect, lost in (("", 0), ("a lock outlives its process", 3)):
+    for defect, lost in (("", 0), ("a lock outlives its process", 2)):
         done = audit_class(tmp_path / (defect or "clean"), stage, EnduringSubject, defect)
         (record,) = done.records
         figures = {name: figure.value for name, figure in record.figures.items()}
