@@ -8,6 +8,7 @@ those that an undisturbed run makes. `suites.fault_scenes` says when a fault is 
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import re
 import shutil
@@ -106,8 +107,10 @@ class Tally:
         self.evidence.figure("faults_tried", self.tried)
         self.evidence.figure("faults_survived", self.tried - len(self.lost))
         self.evidence.figure("faults_lost", len(self.lost))
+        for each in self.lost:
+            self.evidence.note(each)
         assert self.tried, "no fault was tried"
-        assert self.lost == []
+        assert not self.lost, f"{len(self.lost)} of {self.tried} faults were lost, the first one: {self.lost[0]}"
 
 
 @pytest.fixture
@@ -117,12 +120,10 @@ def tally(evidence: Evidence) -> Tally:
 
 
 def some(dice: random.Random, population: Sequence[int], kind: str, profile: Profile) -> list[int]:
-    """So many of them as the profile asks for, in order; one more than once only where there are not enough."""
-    count = COUNTS[kind][profile]
-    drawn = dice.sample(population, min(count, len(population)))
-    if kind != "boundaries" and population:
-        drawn += dice.choices(population, k=max(0, count - len(population)))
-    return sorted(drawn)
+    """So many of them as the profile asks for, one from each of as many equal stretches; all where that is more."""
+    count = min(COUNTS[kind][profile], len(population))
+    ends = [len(population) * part // count for part in range(count + 1)] if count else []
+    return [dice.choice(population[first:last]) for first, last in itertools.pairwise(ends)]
 
 
 # --------------------------------------------------------------------------- kill -9
