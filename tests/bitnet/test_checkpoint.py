@@ -109,12 +109,18 @@ def test_an_output_below_a_file_is_told_in_one_sentence(tmp_path: Path):
 FULL_DISK = """
 import resource, signal, sys, pathlib, torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
 from bitnet.checkpoint import atomic_directory
 from bitnet.errors import BitnetError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-for write in (lambda p: p.write_bytes(bytes(100_000)), lambda p: save_file({"w": torch.zeros(100_000)}, p)):
+words = Tokenizer(models.WordLevel({str(number): number for number in range(9999)}, unk_token="0"))
+for write in (
+    lambda p: p.write_bytes(bytes(100_000)),
+    lambda p: save_file({"w": torch.zeros(100_000)}, p),
+    lambda p: words.save(str(p)),
+):
     try:
         with atomic_directory(pathlib.Path(sys.argv[1])) as folder:
             write(folder / "model.safetensors")
@@ -127,7 +133,7 @@ def test_a_write_that_the_system_refuses_is_told_and_leaves_nothing(tmp_path: Pa
     target = tmp_path / "out"
     command = [sys.executable, "-c", FULL_DISK, str(target)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(told) == 2
+    assert len(told) == 3
     for sentence in told:
         assert sentence.startswith(f"Cannot write {target} (File too large")
     assert names(tmp_path) == []
@@ -137,6 +143,12 @@ def test_a_failed_read_inside_the_block_is_not_called_a_failed_write(tmp_path: P
     with pytest.raises(FileNotFoundError), atomic_directory(tmp_path / "deep" / "out"):
         (tmp_path / "input.txt").read_text()
     assert names(tmp_path) == []
+
+
+def test_other_errors_without_a_kind_are_not_called_a_failed_write(tmp_path: Path):
+    with pytest.raises(Exception, match="no such word") as caught, atomic_directory(tmp_path / "out"):
+        raise Exception("no such word")
+    assert type(caught.value) is Exception
 
 
 def test_an_error_of_the_tensors_is_not_called_a_failed_write(tmp_path: Path):
