@@ -186,12 +186,14 @@ def _locked(file: Path) -> int | None:
 
 def _failed_write(error: BaseException, outputs: tuple[Path, ...]) -> str | None:
     """Why an output could not be written, or None when `error` is about something else (such as an input)."""
+    if out_of_memory(error):
+        return None
     if isinstance(error, SafetensorError) and "I/O error" in str(error):
         return str(error).rpartition("I/O error: ")[2]
     if type(error) is Exception:  # of tokenizers, which knows no other
         told = re.fullmatch(r"(.+) \(os error \d+\)", str(error))
         return None if told is None else told[1]
-    if not isinstance(error, OSError) or error.strerror is None or out_of_memory(error):
+    if not isinstance(error, OSError) or error.strerror is None:
         return None
     if error.filename is None:  # a write to an open file
         return error.strerror

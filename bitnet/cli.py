@@ -51,9 +51,6 @@ class Commands(TyperGroup):
         """Run the command that was chosen; no traceback for bad input, Ctrl-C, too little memory, a closed pipe."""
         try:
             return super().invoke(ctx)
-        except BitnetError as error:
-            typer.echo(f"Error: {shortened(str(error), LONGEST_SENTENCE)}", err=True)
-            code = BAD_INPUT
         except KeyboardInterrupt as error:
             resumable = ctx.invoked_subcommand == "compress"
             typer.echo("Interrupted: the same command goes on from here." if resumable else "Interrupted.", err=True)
@@ -61,10 +58,12 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
             code = CLOSED_PIPE
-        except (MemoryError, OSError, RuntimeError) as error:
-            if not out_of_memory(error):
+        except Exception as error:
+            if out_of_memory(error):
+                error = BitnetError("There is not enough memory: free some, or lower batch_size, and try again.")
+            if not isinstance(error, BitnetError):
                 raise
-            typer.echo("Error: There is not enough memory: free some, or lower batch_size, and try again.", err=True)
+            typer.echo(f"Error: {shortened(str(error), LONGEST_SENTENCE)}", err=True)
             code = BAD_INPUT
         raise typer.Exit(code)
 

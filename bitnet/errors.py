@@ -18,11 +18,12 @@ class BitnetError(ValueError):
     """
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory has run out: Python's error, the system's, or that of torch's allocator."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory has run out, by `error` or by what caused it: Python, the system, torch or a library says so."""
+    if error is None:
+        return False
+    told = isinstance(error, MemoryError) or "allocate memory" in str(error)
+    return told or getattr(error, "errno", None) == errno.ENOMEM or out_of_memory(error.__cause__)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

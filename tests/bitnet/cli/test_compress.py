@@ -116,9 +116,13 @@ ALLOCATOR = (
 )
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate"), RuntimeError(ALLOCATOR)])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate"), RuntimeError(ALLOCATOR), "caused"]
+)
 def test_too_little_memory_is_one_sentence(error, folder, texts, tmp_path, monkeypatch):
     def fail(*_):
+        if error == "caused":
+            raise BitnetError("Cannot load the model: check that it is complete.") from MemoryError()
         raise error
 
     monkeypatch.setattr(phase_controller, "calibrate", fail)
