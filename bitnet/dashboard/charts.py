@@ -107,7 +107,7 @@ def scale_bars(bars: Sequence[Bar]) -> alt.Chart:
         .encode(
             x=alt.X("low:Q", title="scale", bin="binned"),
             x2="high:Q",
-            y=alt.Y("scales:Q", title="number of scales"),
+            y=alt.Y("scales:Q", title="scales"),
             tooltip=["low", "high", "scales"],
         )
         .properties(height=160)

@@ -105,10 +105,12 @@ def _agreement(result: Phase4Result) -> None:
     st.subheader("Two outputs, one model")
     dual, check = result.dual_output, result.verification
     columns = st.columns(3)
-    columns[0].metric("FP16 weights equal to scale x codes", f"{dual.equal:,} of {dual.weights:,}", border=True)
+    unlike = dual.weights - dual.equal
+    told = f"all but {unlike:,}" if unlike else "all"
+    columns[0].metric("FP16 weights equal to scale x codes", told, border=True)
     columns[1].metric("Same first choice", text.percent(dual.agreement), border=True)
     columns[2].metric("Logits that are not finite", dual.nonfinite, border=True)
-    st.caption(f"Over {dual.positions:,} positions of the evaluation text.")
+    st.caption(f"Over {dual.weights:,} weights, and {dual.positions:,} positions of the evaluation text.")
     if check.reproduced:
         st.success("✔ A fresh process reloaded both models and reproduced the recorded logits.")
     else:

@@ -89,16 +89,18 @@ def _quality(result: Phase4Result) -> None:
         pd.DataFrame(
             {
                 "model": name,
-                "token perplexity": text.number(figures.token_perplexity),
+                "perplexity": text.number(figures.token_perplexity),
                 "95 % interval": text.interval(figures.perplexity_interval) or text.NOT_MEASURED,
-                "next-token accuracy": text.percent(figures.next_token_accuracy),
+                "accuracy": text.percent(figures.next_token_accuracy),
                 "bits per byte": text.number(figures.bits_per_byte),
             }
             for name, figures in measured.items()
         ),
         hide_index=True,
     )
-    st.caption(f"On {result.before.tokens:,} tokens; intervals by the windows' differences, taken for independent.")
+    st.caption(
+        f"Of {result.before.tokens:,} tokens, each the next; intervals by windows' differences, taken for independent."
+    )
 
 
 def _point(name: str, figures: Figures) -> dict[str, Any]:
