@@ -98,9 +98,8 @@ def _quality(result: Phase4Result) -> None:
         ),
         hide_index=True,
     )
-    st.caption(
-        f"Of {result.before.tokens:,} tokens, each the next; intervals by windows' differences, taken for independent."
-    )
+    scored = f"{result.before.tokens:,} tokens, each told from those before it"
+    st.caption(f"On {scored}; intervals by the windows' differences, taken for independent.")
 
 
 def _point(name: str, figures: Figures) -> dict[str, Any]:
