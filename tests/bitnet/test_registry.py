@@ -12,6 +12,7 @@ from bitnet.errors import BitnetError
 from bitnet.registry import Registry, default_uri, register
 from bitnet.result import load_result
 from tests.bitnet.cli.program import assert_one_sentence, bitnet
+from tests.bitnet.made_up_server import broken, made_up_server, nonsense
 from tests.bitnet.test_handoff_phase5 import forge
 
 SCORECARD = {"overall": {"score": 0.8}, "criteria": []}
@@ -177,6 +178,14 @@ def test_a_registry_that_is_down_is_named_without_the_password(monkeypatch):
     with pytest.raises(BitnetError, match=r"http://127\.0\.0\.1:9 does not") as error:
         Registry.opened("http://me:secret@127.0.0.1:9")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(("answer", "told"), [(broken, "500 error"), (nonsense, "not in a valid JSON format")])
+def test_a_registry_that_is_out_of_order_is_named(answer, told, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with made_up_server(answer) as server, pytest.raises(BitnetError, match=f"{server.address} does not do .*{told}"):
+        Registry.opened(server.address)
+    assert server.sent
 
 
 def test_without_mlflow_it_says_what_to_install(monkeypatch):

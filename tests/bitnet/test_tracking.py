@@ -10,8 +10,8 @@ from bitnet.errors import BitnetError
 from bitnet.handoff_phase5 import check_phase5
 from bitnet.tracking import RECORDS, record, track
 from suites.wandb_records import read_logged
+from tests.bitnet.made_up_server import broken, made_up_server, nonsense, wandb
 from tests.bitnet.phase4 import LENIENT, finish
-from tests.bitnet.wandb_server import broken, nonsense, wandb_server
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_nothing_is_recorded_unless_it_is_asked_for(finished, tmp_path):
 
 def test_online_a_server_gets_the_metrics_and_the_summary_and_nothing_else(finished, tmp_path, monkeypatch):
     result = with_setting(finished.result, "online")
-    with wandb_server() as server:
+    with made_up_server(wandb) as server:
         known(server.address, monkeypatch)
         assert track(result, tmp_path / "out") == result
     assert [ours(line) for line in server.lines("wandb-history.jsonl")] == [result.metrics]
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_answer_is_named_and_a_record_stays(finished, tmp
 @pytest.mark.parametrize(("answer", "told"), [(broken, "imed out"), (nonsense, "W&B did not log the run (")])
 def test_a_server_that_is_out_of_order_stops_nothing(answer, told, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
-    with wandb_server(answer) as server:
+    with made_up_server(answer) as server:
         known(server.address, monkeypatch)
         assert_recorded_here_alone(finished, tmp_path / "out", told)
     assert server.sent

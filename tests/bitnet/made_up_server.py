@@ -1,4 +1,4 @@
-"""A stand-in for the server of Weights & Biases, which remembers what it was sent."""
+"""A stand-in for a server of Weights & Biases, or one that is out of order; it remembers what it was sent."""
 
 import contextlib
 import gzip
@@ -11,8 +11,8 @@ _RUN = {"id": "1", "name": "some-run", "historyLineCount": 0, "project": _PROJEC
 _USER = {"id": "1", "entity": "somebody", "username": "somebody", "flags": "{}", "teams": {"edges": []}}
 
 
-def sound(server, path, body):
-    """(status, answer) as the real server would give it."""
+def wandb(server, path, body):
+    """(status, answer) as the server of W&B would give it."""
     if path != "/graphql":
         return 200, b"{}"
     asked = json.loads(body)
@@ -34,7 +34,7 @@ def nonsense(server, path, body):
     return 200, b"<html>Welcome to a hotel's network</html>"
 
 
-class WandbServer(ThreadingHTTPServer):
+class MadeUpServer(ThreadingHTTPServer):
     """`sent` has (path, body) of every request."""
 
     daemon_threads = True
@@ -77,8 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def wandb_server(answer=sound):
-    with WandbServer(answer) as server:
+def made_up_server(answer):
+    with MadeUpServer(answer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
