@@ -266,3 +266,33 @@ def wheels(session: nox.Session) -> None:
         )
         session.run(str(bare / "bitnet-audit"), *audited, external=True)
         session.run(str(bare / "python"), "-c", INSTALLED, external=True)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Spoil the files of every reader thousands of times, guided by coverage where atheris is: `nox -s fuzz`."""
+    install_project(session, "test")
+    few = {"OMP_NUM_THREADS": "1", "BITNET_FUZZ_EXAMPLES": "300"}
+    session.run("pytest", "tests/fuzz", *session.posargs, env=few)
+    # Not every Python has a wheel of atheris; what is guided says then that it was skipped.
+    session.install("--only-binary=:all:", "-c", str(CONSTRAINTS), *group("fuzz"), success_codes=[0, 1])
+    for name in ("settings", "thresholds", "known", "times", "result", "gguf"):
+        session.run("python", "-m", "tests.fuzz.guided", name, "-max_total_time=30", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def supply_chain(session: nox.Session) -> None:
+    """List what the wheel depends on, with licences and known vulnerabilities: `nox -s supply_chain`."""
+    session.install(*group("supply-chain"))  # tools, which have dependencies of their own
+    folder, bare = REPORTS.parent / "supply-chain", Path(session.create_tmp()) / "wheel"
+    folder.mkdir(parents=True, exist_ok=True)
+    session.run("python", "-m", "venv", "--clear", str(bare))
+    python, sbom = str(bare / "bin" / "python"), str(folder / "sbom.cdx.json")
+    # What is compiled has no dependencies of its own, so the wheel is built without it.
+    words = ("install", "-c", str(CONSTRAINTS), "--config-settings=wheel.cmake=false", "torch==2.13.0", str(ROOT))
+    session.run(python, "-m", "pip", *words, external=True)
+    bill = ("--output-reproducible", "--pyproject", str(ROOT / "pyproject.toml"), "--output-file", sbom)
+    session.run("cyclonedx-py", "environment", *bill, python)
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = str(session.run(python, "-c", code, external=True, silent=True)).strip()
+    session.run("python", "-m", "harness.supply_chain", sbom, packages, env={"PYTHONPATH": str(ROOT)})
