@@ -17,7 +17,7 @@ LARGEST: Final = 2**20
 _DEEPEST: Final = 16
 
 
-class _Loader(yaml.SafeLoader):
+class _SafeLoader(yaml.SafeLoader):
     """Plain data whose numbers may be written 1e-5, which YAML 1.1 would read as text, and whose keys are unique."""
 
     _depth = 0
@@ -41,11 +41,11 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads: text that it would take for a number is quoted."""
+    """Writes what `_SafeLoader` reads: text that it would take for a number is quoted."""
 
 
 _EXPONENT_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-for _class in (_Loader, _Dumper):
+for _class in (_SafeLoader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_NUMBER, list("-+.0123456789"))
 
 
@@ -58,7 +58,7 @@ def dump_yaml(value: Any) -> str:
 def parse_yaml(text: str, what: str) -> Any:
     """The value of `text`; `what` names it in the BitnetError that is raised where it is not YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain data only
+        return yaml.load(text, Loader=_SafeLoader)  # a SafeLoader: plain data only
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "unreadable characters"
     except ValueError as error:  # of numbers and dates

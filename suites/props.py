@@ -79,6 +79,12 @@ def _for_both(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
     return {kind: {"quick": count, "full": count} for kind, count in counts.items()}
 
 
+def short_patience(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """Hostile files are waited for a moment, and of settings alone there are as many as have to be tried."""
+    patch.setattr("suites.test_security.SECONDS", 0.1)
+    patch.setattr("suites.test_security.INPUTS", {"settings": 15})
+
+
 def one_step(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
     """For a subject whose perplexity rises whatever it does."""
     patch.setattr("suites.test_fallbacks.TRAINING_STEPS", 1)
@@ -308,6 +314,7 @@ PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
         "few-windows": few_windows,
         "large-models": large_models,
         "little-training": little_training,
+        "short-patience": short_patience,
         "one-step": one_step,
         "some-faults": some_faults,
         "resume-here": resume_here,

@@ -182,6 +182,7 @@ def test_it_starts_and_answers_with_a_page(server: Server, evidence: Evidence) -
     assert (server.status, server.kind) == (200, "text/html")
 
 
+@pytest.mark.criterion("A.loopback")
 def test_no_other_machine_reaches_it(server: Server) -> None:
     """All its listening sockets are on loopback addresses."""
     family = (server.process, *server.process.children(recursive=True))

@@ -35,6 +35,7 @@ from harness.mutants.families import (
     quantizer,
     repositories,
     scale,
+    security,
     sparsity,
     ste,
 )
@@ -66,6 +67,7 @@ _MODULES = (
     benchmark,
     command_line,
     faults,
+    security,
     repositories,
     audit,
 )

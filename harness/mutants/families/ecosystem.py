@@ -80,7 +80,7 @@ FAMILIES = (
         "dashboard",
         Stage("test_dashboard.py"),
         lambda words, _: DashboardSubject(words),
-        {"": "2.dashboard"},
+        {"": "2.dashboard", ALONE: "A.loopback"},
         {
             "does not start": (STARTS, ALONE),
             "an error for a page": (STARTS,),
