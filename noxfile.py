@@ -229,12 +229,13 @@ def docs(session: nox.Session) -> None:
 
 #: Run outside the repository in the environment that a wheel was installed in: what is there, and was it what ran?
 INSTALLED = """\
-import json, pathlib, sys, bitnet.kernels.backends, suites
+import json, pathlib, sys, suites
+from bitnet.kernels.backends import native
 card = json.loads(pathlib.Path("audited/scorecard.json").read_text())
 status = {row["id"]: row["status"] for row in card["criteria"]}
 assert {status["A.packing-exact"], status["A.kernels-exact"]} == {"GREEN"}, status
 assert pathlib.Path(suites.__file__).is_relative_to(sys.prefix), suites.__file__
-assert bitnet.kernels.backends.native() is not None, "the wheel has no native kernels"
+assert native() is not None, "the wheel has no native kernels"
 """
 
 
