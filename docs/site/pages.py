@@ -53,5 +53,6 @@ def reference() -> dict[str, str]:
             name = ".".join(folder.relative_to(ROOT).parts)
             modules = [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")]
             entries = [f"::: {name}.{path.stem}" for path in modules]
-            pages[name] = f"# {name}\n\n::: {name}\n    options:\n      members: false\n\n" + "\n\n".join(entries) + "\n"
+            package_page = f"# {name}\n\n::: {name}\n    options:\n      members: false\n\n"
+            pages[name] = package_page + "\n\n".join(entries) + "\n"
     return pages
