@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bitnet.config import Phase4Config
 from harness import subject as protocol
 from harness.opponents.weights import RandomWeights
 from harness.subject import GateMeasurements, QuantizedWeight, load_subject
@@ -38,6 +39,7 @@ CAPABILITIES = [
     protocol.TracksRuns,
     protocol.RegistersModels,
     protocol.RunsCommand,
+    protocol.EnduresFaults,
     protocol.MultipliesTernary,
     protocol.JoinsProducts,
     protocol.DecodesPacked,
@@ -51,6 +53,15 @@ WEIGHT = torch.randn(6, 300, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda capability: capability.__name__)
 def test_it_offers_every_capability(capability):
     assert isinstance(load_subject("bitnet"), capability)
+
+
+def test_settings_for_faults_are_settings_that_there_are():
+    chosen = [f"{name}={value}" for name, value in SUBJECT.enduring_settings.items()]
+    callings = SUBJECT.callings("http://127.0.0.1:9")
+    for calling in callings.values():
+        Phase4Config().with_overrides(chosen + [f"{name}={value}" for name, value in calling.settings.items()])
+        assert "http://127.0.0.1:9" in calling.environment.values()
+    assert len(callings) == 2
 
 
 @pytest.mark.parametrize("variant", SUBJECT.declaration.variants, ids=lambda variant: variant.id)
