@@ -66,6 +66,8 @@ def exclusive(path: Path) -> Iterator[None]:
     Cleans up and raises as `atomic_directory` does; another process that is at work on `path` raises `BitnetError`.
     """
     target = path.resolve()
+    if not target.name:
+        raise BitnetError(f"{path} cannot be replaced: choose another output folder.")
     file = target.with_name(f".{target.name}.lock")
     with _writable(target, file):
         lock = _locked(file)
