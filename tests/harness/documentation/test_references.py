@@ -131,6 +131,55 @@ def test_paths_inside_blocks_are_not_prose(repository):
     assert documentation.path_references(document(repository, "```text\n[a](gone.md) `gone.py`\n```\n")) == ()
 
 
+# --------------------------------------------------------------------------- links
+
+
+GUIDE = """\
+# The guide
+## First `steps`, [and](x.md) more!
+## Again
+## Again
+## Ünïcode -- dashes ##
+<a id="by-hand"></a> text {#attribute}
+```text
+# No heading
+```
+"""
+
+
+def test_links_lead_to_files_and_headings(repository):
+    document(repository, GUIDE, "docs/guide.md")
+    (repository / ".gitignore").write_text("out/\n", encoding="utf-8")
+    (repository / "docs" / "plot.svg").touch()
+    good = ("#here", "docs/guide.md", "docs/plot.svg", "noxfile.py", "docs/guide.md#the-guide", "docs/guide.md#again-1")
+    good += ("docs/guide.md#first-steps-and-more", "docs/guide.md#by-hand", "docs/guide.md#attribute")
+    good += ("docs/guide.md#ünïcode----dashes",)
+    bad = {
+        "#gone": "README.md has no heading gone",
+        "docs/guide.md#no-heading": "guide.md has no heading no-heading",
+        "docs/guide.md#again-2": "guide.md has no heading again-2",
+        "docs/gone.md#the-guide": "does not exist",
+        "docs/plot.svg#top": "only headings of Markdown files can be linked to",
+        "../secret.md": "lies outside the repository",
+    }
+    left_out = ("https://example.org/#a", "mailto:a@b.c", "out/made.md#later")
+    text = "# Here\n" + " ".join(f"[x]({target})" for target in (*good, *bad, *left_out)) + " `[no](link.md)`\n"
+    assert problems(documentation.link_references(document(repository, text))) == dict.fromkeys(good) | bad
+
+
+def test_a_file_that_the_reader_saves_is_no_path_of_the_repository(repository):
+    text = "Write `mine.toml`, not `yours.toml`.\n\n<!-- saved as: mine.toml -->\n```toml\na = 1\n```\n"
+    assert problems(documentation.path_references(document(repository, text))) == {"yours.toml": "does not exist"}
+
+
+def test_the_readme_comes_first_and_there_may_be_no_documents(repository):
+    assert documentation.documents(repository) == ()
+    for name in ("docs/b.md", "docs/a.md", "README.md"):
+        document(repository, "", name)
+    found = [each.path.relative_to(repository).as_posix() for each in documentation.documents(repository)]
+    assert found == ["README.md", "docs/a.md", "docs/b.md"]
+
+
 # --------------------------------------------------------------------------- commands
 
 
