@@ -53,6 +53,6 @@ def reference() -> dict[str, str]:
             name = ".".join(folder.relative_to(ROOT).parts)
             modules = [path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("__")]
             entries = [f"::: {name}.{path.stem}" for path in modules]
-            package_page = f"# {name}\n\n::: {name}\n    options:\n      members: false\n\n"
-            pages[name] = package_page + "\n\n".join(entries) + "\n"
+            lines = [f"# {name}", f"::: {name}\n    options:\n      members: false", *entries]
+            pages[name] = "\n\n".join(lines) + "\n"
     return pages
