@@ -48,11 +48,10 @@ class BitnetEcosystem:
 
     def check_phase3(self, folder: Path) -> Mapping[str, JSON]:
         """`bitnet.handoff.phase3_manifest`, with the folder's own tokenizer."""
-        from transformers import AutoTokenizer
-
+        from bitnet.artifacts import load_tokenizer
         from bitnet.handoff import phase3_manifest
 
-        manifest = phase3_manifest(str(folder), folder, AutoTokenizer.from_pretrained(folder))
+        manifest = phase3_manifest(str(folder), folder, load_tokenizer(folder))
         return cast("Mapping[str, JSON]", manifest.model_dump(mode="json"))
 
     def check_phase5(self, out: Path) -> Mapping[str, JSON]:
