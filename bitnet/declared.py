@@ -52,7 +52,9 @@ def held_in_safetensors(paths: Iterable[Path]) -> Held:
                     tensors += 1
                     weights += math.prod(part.get_shape()) * (1 if part.get_dtype() in _FLOATS else _PACKED)
         except (OSError, SafetensorError) as error:
-            raise BitnetError(f"{path} is not a readable safetensors file ({first_line(error)}).") from error
+            raise BitnetError(
+                f"Cannot load the model {path} ({first_line(error)}): check that it is complete."
+            ) from error
     return Held(tensors, weights)
 
 
