@@ -273,7 +273,7 @@ def wheels(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Spoil the files of every reader thousands of times, guided by coverage where atheris is: `nox -s fuzz`."""
     install_project(session, "test")
-    few = {"OMP_NUM_THREADS": "1", "BITNET_FUZZ_EXAMPLES": "300"}
+    few = {"OMP_NUM_THREADS": "1", "BITNET_FUZZ_EXAMPLES": "100"}
     session.run("pytest", "tests/fuzz", *session.posargs, env=few)
     # Not every Python has a wheel of atheris; what is guided says then that it was skipped.
     session.install("--only-binary=:all:", "-c", str(CONSTRAINTS), *group("fuzz"), success_codes=[0, 1])
