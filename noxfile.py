@@ -271,7 +271,7 @@ def wheels(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
-    """Spoil the files of every reader thousands of times, guided by coverage where atheris is: `nox -s fuzz`."""
+    """Spoil the files of every reader at random, guided by coverage where atheris is: `nox -s fuzz`."""
     install_project(session, "test")
     few = {"OMP_NUM_THREADS": "1", "BITNET_FUZZ_EXAMPLES": "100"}
     session.run("pytest", "tests/fuzz", *session.posargs, env=few)

@@ -1,6 +1,6 @@
 """Whatever is handed in, it is read or refused in one sentence: no traceback, no hang, no unbounded memory.
 
-A few examples of each reader, always the same ones; `nox -s fuzz` tries a hundred times as many, and others every time.
+A few examples of each reader, always the same ones; `nox -s fuzz` tries a dozen times as many, others every time.
 """
 
 import os
