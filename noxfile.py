@@ -188,6 +188,26 @@ def neon(session: nox.Session) -> None:
     session.run(emulator, "-cpu", "max", program, "neon-dotprod", external=True)
 
 
+@nox.session(default=False, venv_backend="none")
+def avxvnni(session: nox.Session) -> None:
+    """Test the kernels for AVX-VNNI, bit for bit against the portable ones: `nox -s avxvnni`.
+
+    Where the processor lacks it, each of its instructions is trapped and carried out; AVX2 it must have.
+    """
+    if not shutil.which("g++"):
+        session.error("g++ is missing: install it.")
+    sources, folder = ROOT / "bitnet" / "kernels" / "native", session.create_tmp()
+    tests = ROOT / "tests" / "bitnet" / "kernels" / "native"
+    options = ("-std=c++17", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-psabi", f"-I{sources}")
+    uncertain = ("-Wno-uninitialized", "-Wno-maybe-uninitialized", "-mavx2", "-mavxvnni")
+    kernels, program = f"{folder}/avxvnni.o", f"{folder}/compare"
+    session.run("g++", *options, *uncertain, "-c", f"{sources}/isa_vnni256.cpp", "-o", kernels, external=True)
+    others = [f"{sources}/{name}.cpp" for name in ("weight", "memory", "repack", "isa_portable")]
+    files = (f"{tests}/compare.cpp", f"{tests}/trapped.cpp", *others, kernels)
+    session.run("g++", *options, "-DBITNET_KERNELS=kAvxVnni", *files, "-o", program, external=True)
+    session.run(program, "avx-vnni", external=True)
+
+
 @nox.session(default=False)
 def dashboard(session: nox.Session) -> None:
     """Test the dashboard as its extra installs it, in headless Chromium as well if there is one: `nox -s dashboard`."""

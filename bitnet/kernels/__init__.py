@@ -26,7 +26,8 @@ as fast as one by the median of 21 interleaved runs (1.0 times by the best), dec
 the best) and its prompt of 128 tokens 0.85 times. Hence one thread is the default everywhere.
 
 Backends, the best first: "avx512-vnni", "avx-vnni", "avx512vl-vnni", "avx2", "neon-dotprod", "portable" (compiled C++)
-and "torch".
+and "torch". No processor with AVX-VNNI has run "avx-vnni" yet: it is the source of "avx512vl-vnni" in another encoding,
+and `nox -s avxvnni` carries out its instructions where the processor lacks them.
 """
 
 from bitnet.kernels.backends import backend, backends
