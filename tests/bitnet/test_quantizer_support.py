@@ -33,6 +33,14 @@ def test_the_unit_of_the_moments_does_not_matter() -> None:
         assert torch.equal(found.scale, expected.scale)
 
 
+def test_moments_of_half_precision_are_added_up_in_full() -> None:
+    weight, moment = flat(3, 500), flat(500).bfloat16()
+    expected = quantize_weight(weight, second_moment=moment.double())
+    found = quantize_weight(weight, second_moment=moment)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.scale, expected.scale)
+
+
 def test_a_row_without_support_has_none_beside_rows_that_have() -> None:
     ternary = quantize_weight(torch.tensor([[2.0, -2, 2, 2], [4.0, 1, -1, 3]]), tau=1.0)
     assert ternary.codes.tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]

@@ -110,11 +110,13 @@ def test_another_schema_or_a_damaged_scorecard_breaches(tmp_path: Path, edit: Ed
     assert fault in found
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"schema_version": 1', "\x00"])
-def test_what_is_not_json_breaches(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b'{"schema_version": 1', b"\x00", b"\xff\xfe{}"])
+def test_what_is_not_json_breaches(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scorecard.json"
-    path.write_text(text)
-    assert len(check_file(path, NO_THRESHOLDS, RULES).breaches) == 1
+    path.write_bytes(content)
+    judgement = check_file(path, NO_THRESHOLDS, RULES)
+    assert len(judgement.breaches) == 1
+    assert (judgement.held, judgement.expected, judgement.warnings) == (False, (), ())
 
 
 def test_a_missing_scorecard_is_bad_input(tmp_path: Path) -> None:

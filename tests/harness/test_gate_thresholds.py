@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from harness.criteria import Status, load_rulebook
 from harness.errors import AuditError
@@ -63,6 +64,7 @@ def test_thresholds_are_read_from_pyproject(tmp_path: Path) -> None:
         ('[tool.bitnet-audit.gate.categories]\nothers = ">= 1"', "unknown category 'others'"),
         ('[tool.bitnet-audit.gate.categories]\nparts = "much"', "categories.*cannot read the comparison 'much'"),
         ("[tool.bitnet-audit.gate]\nslack = -0.1", "slack"),
+        ("[tool.bitnet-audit.gate]\nslack = inf", "slack"),
     ],
 )
 def test_faulty_thresholds_are_refused_in_one_sentence(tmp_path: Path, text: str, fault: str) -> None:
@@ -70,6 +72,16 @@ def test_faulty_thresholds_are_refused_in_one_sentence(tmp_path: Path, text: str
         load_thresholds(pyproject(tmp_path, text), RULES)
     assert "pyproject.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_said_holds_nothing_and_compares_with_nothing(tmp_path: Path) -> None:
+    table = '[tool.bitnet-audit.gate.figures]\n"1.a/tokens/s" = ">= 1"'  # a figure's name may have a slash in it
+    thresholds = load_thresholds(pyproject(tmp_path, table), RULES)
+    assert thresholds == Thresholds(overall=None, figures={"1.a/tokens/s": ">= 1"})
+    assert (thresholds.overall, thresholds.max_red, thresholds.slack) == (None, None, 0.0)
+    assert (thresholds.expected_failures, thresholds.against) == (None, None)
+    with pytest.raises(ValidationError, match="frozen"):
+        thresholds.max_red = 100  # type: ignore[misc]
 
 
 def test_a_missing_pyproject_is_bad_input(tmp_path: Path) -> None:
