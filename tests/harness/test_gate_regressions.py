@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from harness.errors import AuditError
+from harness.expectations import Entry, Expectations
+from harness.gate import Thresholds, check_file
 from harness.scorecard import parse, to_json
 from tests.harness import made_up
 from tests.harness.gate_scorecards import RULES, edited, judged, records, row, scorecard
@@ -29,6 +31,19 @@ def test_nothing_may_fall_behind_a_stored_scorecard() -> None:
     assert len(judged(scorecard(records()[0]), stored).breaches) == 3  # two rows are no longer measured, and the mean
     assert not judged(scorecard(*records(ratio=8.9)), stored).held
     assert judged(scorecard(*records(ratio=8.9)), stored, slack=0.02).held
+
+
+def test_a_file_is_held_to_thresholds_expectations_and_a_stored_scorecard_alike(tmp_path: Path) -> None:
+    path = tmp_path / "scorecard.json"
+    path.write_text(to_json(scorecard(*records(ratio=1.0))), encoding="utf-8")
+    limits, expected = Thresholds(must_be_green=("1.a", "0.mean")), Expectations((Entry("1.a", "known", "here"),))
+    found = check_file(path, limits, RULES, expected, scorecard())
+    assert [(each.criterion, each.threshold) for each in found.breaches] == [
+        ("0.mean", "GREEN"),
+        ("0.mean", "no regression from GREEN"),
+    ]
+    assert {each.criterion for each, _ in found.expected} == {"1.a", "1.a/ratio"}
+    assert check_file(path, limits, RULES, expected).expected == found.expected[:1]
 
 
 def test_figures_beyond_their_intervals_are_told_with_them() -> None:

@@ -106,7 +106,8 @@ def test_missing_and_unknown_categories_breach(tmp_path: Path) -> None:
 )
 def test_another_schema_or_a_damaged_scorecard_breaches(tmp_path: Path, edit: Edit, fault: str) -> None:
     (found,) = edited(tmp_path, edit)
-    assert found.startswith("scorecard: measured ")
+    assert found.startswith("scorecard: measured scorecard.json ")
+    assert found.endswith(", threshold a readable scorecard of this version")
     assert fault in found
 
 
