@@ -266,8 +266,8 @@ def quantize_activation(
     peak = x.abs().amax(dim=-1, keepdim=True).to(torch.float64)
     peak = torch.where(torch.isfinite(peak), peak, math.nan)
     # 127 x is exact in float64 for every x of up to 46 significant bits.
-    ratio = (x.to(torch.float64) * 127.0).div_(torch.where(peak > 0, peak, 1.0)).round_()
-    return torch.nan_to_num_(ratio, 0.0, 0.0, 0.0).to(torch.int8), _to_float32(peak / 127.0)
+    ratio = (x.to(torch.float64) * 127.0).div_(torch.where(peak == 0, 1.0, peak)).round_()  # NaN where the peak is
+    return torch.nan_to_num_(ratio, 0.0).to(torch.int8), _to_float32(peak / 127.0)
 
 
 class _StraightThrough(torch.autograd.Function):
