@@ -57,6 +57,7 @@ def test_categories_and_criteria_have_thresholds_of_their_own(thresholds: dict[s
 def test_the_stricter_of_two_thresholds_of_a_row_counts_once() -> None:
     found = breaches(scorecard(*records(ratio=1.0)), must_be_green=["1.a"], criteria={"1.*": "YELLOW"})
     assert [each.partition(" (")[0] for each in found] == ["1.a: measured RED"]
+    assert len(breaches(scorecard(*records(ratio=7.0)), must_be_green=["1.a"], criteria={"1.*": "YELLOW"})) == 1
     (found,) = breaches(scorecard(*records(ratio=1.0)), criteria={"1.*": "YELLOW"})
     assert found.endswith("threshold GREEN or YELLOW")
 
@@ -101,6 +102,18 @@ def test_the_worst_of_several_measurements_counts() -> None:
     assert breaches(scorecard(*records(), second), figures={"1.a/ratio": ">= 8.6"}) == [
         "1.a/ratio: measured 8.5, threshold >= 8.6"
     ]
+
+
+def test_the_worst_is_the_largest_where_a_figure_may_not_be_large() -> None:
+    first = made_up.check("d", "1.a", figures={"ratio": figure(9.5)})
+    assert breaches(scorecard(first, *records()), figures={"1.a/ratio": "<= 9"}) == [
+        "1.a/ratio: measured 9.5, threshold <= 9"
+    ]
+
+
+def test_a_figure_may_have_a_slash_in_its_name() -> None:
+    card = scorecard(*records(), made_up.check("d", "1.a", figures={"tokens/s": figure(30)}))
+    assert breaches(card, figures={"1.a/tokens/s": ">= 30"}) == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -123,3 +123,9 @@ def test_what_is_not_json_breaches(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_scorecard_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=r"cannot read the scorecard .*run the audit first"):
         check_file(tmp_path / "absent.json", NO_THRESHOLDS, RULES)
+
+
+@pytest.mark.parametrize(("told", "shown"), [("x" * 80, "x" * 80), ("x" * 81, "x" * 77 + "...")])
+def test_long_values_are_shortened(tmp_path: Path, told: str, shown: str) -> None:
+    (found,) = edited(tmp_path, lambda data: data.update(rules=told))
+    assert found.startswith(f"rules: measured {shown}, threshold ")
