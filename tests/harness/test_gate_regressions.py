@@ -63,6 +63,13 @@ def test_a_stored_scorecard_of_something_else_is_refused(changes: dict[str, Any]
         judged(scorecard(), scorecard(**changes))
 
 
+def test_a_stored_scorecard_of_another_subject_is_refused() -> None:
+    other = scorecard()
+    other = other.model_copy(update={"subject": other.subject.model_copy(update={"name": "other"})})
+    with pytest.raises(AuditError, match="the stored scorecard is of the subject other, not made-up"):
+        judged(scorecard(), other)
+
+
 def test_a_stored_scorecard_may_be_of_an_older_version_and_is_judged_by_its_evidence() -> None:
     data = json.loads(to_json(scorecard(*records(ratio=1.0)))) | {"schema_version": 1}
     del data["rules"]
