@@ -6,7 +6,6 @@ number that stands for all (NaN, or bytes that no codec writes), so that a use w
 
 import contextlib
 from collections.abc import Callable, Iterator
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +41,8 @@ class _Lender:
             setattr(self._module, name, placeholder(buffer))
 
 
-_LENDERS: "WeakKeyDictionary[nn.Module, _Lender]" = WeakKeyDictionary()
+#: Where a module keeps its lender, which goes with it.
+_LENDER = "_bitnet_lender"
 
 
 def lend(module: nn.Module, fill: Fill) -> None:
@@ -57,11 +57,11 @@ def lend_head(model: PreTrainedModel) -> None:
     """Where the head of `model` has the weight of an embedding that is lent, lend it to the head as well."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if head is not None and head is not embedding and head.weight is embedding.weight:
-        _follow(head, _LENDERS[embedding])
+        _follow(head, vars(embedding)[_LENDER])
 
 
 def _follow(module: nn.Module, lender: _Lender) -> None:
-    _LENDERS[module] = lender
+    vars(module)[_LENDER] = lender
     module.register_forward_pre_hook(lambda *_: lender.take())
     module.register_forward_hook(lambda *_: lender.give_back(), always_call=True)
 
@@ -69,7 +69,7 @@ def _follow(module: nn.Module, lender: _Lender) -> None:
 @contextlib.contextmanager
 def lent(module: nn.Module) -> Iterator[None]:
     """Within the block a module has its tensors; one that nothing lends to has them anyway."""
-    lender = _LENDERS.get(module)
+    lender: _Lender | None = vars(module).get(_LENDER)
     if lender is None:
         yield
         return
@@ -89,7 +89,7 @@ def kept_for_backward() -> Iterator[None]:
 
 def is_lent(model: nn.Module) -> bool:
     """Whether a part of `model` has its tensors only for as long as it works."""
-    return any(module in _LENDERS for module in model.modules())
+    return any(_LENDER in vars(module) for module in model.modules())
 
 
 def placeholder(tensor: Tensor) -> Tensor:

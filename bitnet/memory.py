@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from bitnet.architectures import BLOCKS
 
 #: The option of glibc's `mallopt` that this is, and the bytes from which a tensor counts as large.
-_M_MMAP_THRESHOLD, _LARGE = -3, 2**20
+_M_MMAP_THRESHOLD, _LARGE = -3, 2**17
 
 
 @contextlib.contextmanager
