@@ -160,7 +160,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--streamed", action="store_true")
-    given = parser.parse_args(arguments)
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as ended:  # it has said what is wrong
+        return int(ended.code or 0)
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     try:
