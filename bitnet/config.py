@@ -88,11 +88,12 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
         "compensation": "sequential",
         "codec": "base3",
         "granularity": "group",
-        "group_size": 64,
+        "group_size": 192,
         "scale_dtype": "uint8",
     }
 )
-#: Planes of these models: where the fallback chain may add some it starts lower, to end with fewer bits.
+#: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
+#: bits.
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
 
 
@@ -281,7 +282,8 @@ class Phase4Config(BaseModel):
             recipe = RECIPES[size_class(parameters)]
             values |= {name: value for name, value in recipe.items() if name not in self.model_fields_set}
         if size_class(parameters) != "tiny" and "rule" not in self.model_fields_set:
-            planes = PLANES if self.max_minutes is None else PLANES_BEFORE_FALLBACKS
+            lower = self.max_minutes is not None or self.starting_bits is not None
+            planes = PLANES_BEFORE_FALLBACKS if lower else PLANES
             chosen = {**COMPENSATED, "planes": planes}
             values |= {name: value for name, value in chosen.items() if name not in self.model_fields_set}
         for name in ("sparsity_threshold", "compression_target"):
