@@ -15,7 +15,7 @@ import sys
 import textwrap
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,6 +29,9 @@ from bitnet.cli_registry import registry
 from bitnet.config import Phase4Config, allowed_values
 from bitnet.console import JsonOption, Output, third_party_silence
 from bitnet.errors import LONGEST_SENTENCE, BitnetError, out_of_memory, shortened
+
+if TYPE_CHECKING:
+    from bitnet.result import Phase4Result
 
 #: Exit codes beside 0; 141 is what a shell reports of a program that wrote into a closed pipe.
 MISSED, BAD_INPUT, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
@@ -180,12 +183,17 @@ def compress(
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     with third_party_silence():
         from bitnet.phase_controller import run_phase4
-        from bitnet.summary import print_result, verdict
         from bitnet.workers import Workers
 
         result = run_phase4(model, out, chosen, progress=not quiet, force=force)
-    if not Workers.current().first:
-        return
+    if Workers.current().first:
+        _tell(result, out, as_json, quiet)
+
+
+def _tell(result: "Phase4Result", out: Path, as_json: bool, quiet: bool) -> None:
+    """Show what was measured, and end with the exit code that it deserves."""
+    from bitnet.summary import print_result, verdict
+
     if as_json:
         typer.echo((out / _RESULT).read_text(encoding="utf-8"), nl=False)
     elif not quiet:
