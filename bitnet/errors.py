@@ -32,9 +32,9 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in told)
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException, longest: int = LONGEST) -> str:
     """What `error` says, cut to its first line, for quoting a library's complaint within one sentence."""
-    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".: ")
+    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0], longest).rstrip(".: ")
 
 
 def first_complaint(error: ValidationError) -> str:

@@ -35,6 +35,8 @@ FILES: Final = "model"
 SCORECARD: Final = "scorecard"
 CHAMPION: Final = "champion"
 _TAG: Final = "bitnet."
+#: Characters of what MLflow complains of: it names the address twice before the reason.
+_COMPLAINT: Final = 1_000
 #: MLflow by itself reports its use, draws progress bars, prints addresses, and asks a server that is down for minutes.
 _MANNERS: Final[Mapping[str, str]] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -367,5 +369,5 @@ def _told(uri: str) -> Iterator[None]:
     except BitnetError:
         raise
     except Exception as error:  # of MLflow, SQLAlchemy, requests and the artefact stores
-        told = f"The model registry {uri} does not do this ({first_line(error)}): check the name and --uri."
+        told = f"The model registry {uri} does not do this ({first_line(error, _COMPLAINT)}): check the name and --uri."
         raise BitnetError(re.sub("//[^/ ]*@", "//", told)) from error  # without a password

@@ -122,4 +122,4 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise BitnetError(f"{path} is not a readable safetensors file ({error}).") from error
+        raise BitnetError(f"{path} is not a readable safetensors file ({error}): copy or save it again.") from error

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.criterion("2.dashboard", "6.nice.dashboard")
 START_SECONDS: Final = 120.0
 """A page that is not there by then will not come."""
 ROUNDING: Final = 2e-3
+NUMBER: Final = re.compile(r"(\d[\d,]*)(?:\.(\d+))?(?:e([+-]?\d+))?")
 """Relative: a figure that is shown to three digits."""
 FIGURE: Final = ("1.1.sparsity-injection", "zero_fraction")
 
@@ -108,9 +109,20 @@ def dashboard(subject: Subject) -> ShowsDashboard:
 
 
 def is_shown(value: float, text: str) -> bool:
-    """Whether a number in the text is `value`, or that in percent."""
-    numbers = (float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", text))
-    return any(math.isclose(number, target, rel_tol=ROUNDING) for number in numbers for target in (value, 100 * value))
+    """Whether a number in the text is `value`, or that in percent: all but exactly, or rounded to three digits."""
+    return any(
+        math.isclose(number, target, rel_tol=ROUNDING)
+        or (digits >= 3 and abs(number - target) <= unit / 2 * (1 + 1e-9))
+        for number, digits, unit in map(as_written, NUMBER.finditer(text))
+        for target in (value, 100 * value)
+    )
+
+
+def as_written(found: re.Match[str]) -> tuple[float, int, float]:
+    """A number, how many digits it is written with, and what a unit of its last digit is worth."""
+    whole, decimals, power = found[1].replace(",", ""), found[2] or "", int(found[3] or 0)
+    digits = len((whole + decimals).lstrip("0"))
+    return float(f"{whole}.{decimals or 0}e{power}"), digits, 10.0 ** (power - len(decimals))
 
 
 def all_of(texts: Mapping[str, str]) -> str:

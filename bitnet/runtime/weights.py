@@ -28,7 +28,7 @@ class TensorFile:
         try:
             self._file = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise BitnetError(f"{path} is not a readable safetensors file ({error}).") from error
+            raise BitnetError(f"{path} is not a readable safetensors file ({error}): copy or save it again.") from error
         self._names = frozenset(self._file.keys())
 
     def __contains__(self, name: str) -> bool:

@@ -74,7 +74,7 @@ def test_gradients_are_those_of_the_artefact(model_folder, texts, tmp_path, monk
 
 
 def test_a_process_that_fails_is_no_success_and_its_sentence_is_kept(model_folder, texts, tmp_path, monkeypatch):
-    def fail(out):
+    def fail(out, streamed):
         raise BitnetError("The artefacts could not be reloaded.")
 
     monkeypatch.setattr(delivery, "verify_in_fresh_process", fail)
@@ -87,7 +87,7 @@ def test_a_process_that_fails_is_no_success_and_its_sentence_is_kept(model_folde
 
 def test_logits_that_are_not_reproduced_are_no_success(model_folder, texts, tmp_path, monkeypatch):
     found = Verification(16, 0.0, math.nan, packed_identical=True, fp16_identical=True)
-    monkeypatch.setattr(delivery, "verify_in_fresh_process", lambda out: found)
+    monkeypatch.setattr(delivery, "verify_in_fresh_process", lambda out, streamed: found)
     result = run(model_folder, tmp_path / "out", texts)
     assert not result.success
     assert result.verification.fp16_difference is None

@@ -310,10 +310,10 @@ def test_an_earlier_run_is_replaced_only_when_forced(model_folder, texts, tmp_pa
     assert second.config["codec"] == "base3"
 
 
-def delivery_verify(out):
+def delivery_verify(out, streamed):
     from bitnet.verify import verify
 
-    return verify(out)
+    return verify(out, streamed)
 
 
 def test_a_forced_run_that_fails_leaves_the_earlier_one(finished, model_folder, texts, tmp_path, monkeypatch):

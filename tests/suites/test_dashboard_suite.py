@@ -20,3 +20,5 @@ def test_numbers_are_found_as_people_write_them() -> None:
     assert is_shown(12345.0, "12,345 tokens")
     assert is_shown(1.5e7, "about 1.5e7")
     assert not is_shown(0.31734, "0.316 31.5 %")
+    assert is_shown(0.16452, "overall 16.5 %")
+    assert not is_shown(0.16452, "overall 16 %, 17 %, 16.4 %, 16.6 %")

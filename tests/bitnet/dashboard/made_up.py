@@ -164,6 +164,7 @@ def benchmark():
         "engine": "native runtime",
         "threads": 1,
         "rounds": 5,
+        "rounds_asked": 5,
         "seed": 0,
         "prefill_tokens": 128,
         "prompt_tokens": 16,
