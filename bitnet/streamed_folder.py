@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from bitnet.architectures import is_norm
 from bitnet.checkpoint import read_json
+from bitnet.declared import check_declared, held_in_safetensors
 from bitnet.errors import BitnetError, first_line
 from bitnet.huggingface import check_config, load_folder_tokenizer, quiet
 from bitnet.lending import lend, lend_head, without_weights
@@ -68,10 +69,13 @@ def count_stored(path: Path) -> int:
 def _build(path: Path) -> nn.Module:
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        check_declared(path, config, held_in_safetensors(sorted(path.glob("*.safetensors"))))
         with torch.random.fork_rng(devices=[]):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         if (path / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(path)
+    except BitnetError:
+        raise
     except Exception as error:  # whatever a third-party reader makes of a damaged file
         raise BitnetError(f"Cannot load the model {path} ({first_line(error)}): check that it is complete.") from error
     return cast(nn.Module, model)

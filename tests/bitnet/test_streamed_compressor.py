@@ -114,9 +114,15 @@ def escape(model):
     (model / streamed_folder.INDEX).write_text(json.dumps({"weight_map": {"x": "../y.safetensors"}}))
 
 
+def ask_for_more(model):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10_000_000}))
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
+        (ask_for_more, "num_hidden_layers = 10000000"),
         (drop, "lacks model.norm.weight"),
         (add, "beside them, more"),
         (reshape, "in shape"),

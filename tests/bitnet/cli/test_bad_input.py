@@ -25,7 +25,7 @@ BAD_MODELS = {
     "missing": "nowhere",
     "nan": "model.layers.1.mlp.up_proj.weight",
     "incomplete": "model.layers.0.self_attn.q_proj.weight",
-    "truncated": "model.safetensors is not a readable safetensors file",
+    "truncated": "model.safetensors",
     "unsupported": "gpt_bigcode",
     "not_a_model": "config.json",
     "picture.gguf": "picture.gguf",
