@@ -16,8 +16,8 @@ TESTS: Final = {
         "tests/bitnet/test_quantizer_support.py",
     ),
     "bitnet/packing.py": ("tests/bitnet/test_packing.py",),
-    "bitnet/mugrokfast.py": ("tests/bitnet/test_mugrokfast.py",),
-    "bitnet/perplexity.py": ("tests/bitnet/test_perplexity.py",),
+    "bitnet/mugrokfast.py": ("tests/bitnet/test_mugrokfast.py", "tests/bitnet/test_mugrokfast_clip.py"),
+    "bitnet/perplexity.py": ("tests/bitnet/test_perplexity.py", "tests/bitnet/test_perplexity_passes.py"),
     "bitnet/quality.py": ("tests/bitnet/test_quality.py",),
     "harness/gate.py": (
         "tests/harness/test_gate.py",
