@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -49,6 +50,16 @@ def test_a_limit_reaches_into_words_that_are_merged():
     text = "the cat sat on the mat"
     result = perplexity(Watched(), small_tokenizer(), [text], 16, max_tokens=3)
     assert (result.bytes, result.tokens) == (len("the cat sat"), 3)
+
+
+def test_a_limit_that_the_special_tokens_alone_exceed():
+    tokenizer = copy.deepcopy(small_tokenizer())
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    assert perplexity(Watched(), tokenizer, ["123"], 16, max_tokens=3).bytes == 1
+    with pytest.raises(BitnetError, match="Not one character of the text fits into 1 tokens"):
+        perplexity(Watched(), tokenizer, ["123"], 16, max_tokens=1)
 
 
 def test_the_first_token_that_the_model_does_not_know():
