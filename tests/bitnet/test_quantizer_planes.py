@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitnet.quantizer import TernaryWeight, grid_ste, quantize_activation, quantize_planes, quantize_weight, weight_ste
+from bitnet.quantizer import (
+    TernaryWeight,
+    activation_ste,
+    grid_ste,
+    quantize_activation,
+    quantize_planes,
+    quantize_weight,
+    weight_ste,
+)
 from bitnet.ternary import TernarySum
 
 GRANULARITIES = ["tensor", "channel", "group"]
@@ -105,3 +113,15 @@ def test_codes_are_where_the_weight_is_whatever_the_defaults_are(rule: str, gran
     assert found.scale.dtype == torch.float32
     assert torch.equal(found.scale, expected.scale)
     assert (codes.device.type, scale.device.type) == ("cpu", "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_an_activation_keeps_its_dtype_and_so_does_its_gradient(dtype: torch.dtype) -> None:
+    x = torch.tensor([[1.0, -0.5, 0.25]], dtype=dtype, requires_grad=True)
+    found = activation_ste(x)
+    assert found.dtype == dtype
+    codes, scale = quantize_activation(x)
+    assert torch.equal(found.detach(), (codes * scale).to(dtype))
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == dtype
