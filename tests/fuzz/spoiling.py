@@ -38,7 +38,7 @@ def spoilt_json(draw, text: bytes) -> bytes:
             holder = holder[step]
         way = draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename"]))
         if way == "replace":
-            holder[last] = draw(HOSTILE)
+            holder[last] = copy.deepcopy(draw(HOSTILE))  # it may be changed itself later
         elif way == "remove":
             del holder[last]
         elif isinstance(holder, dict):
