@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import resource
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-MEMORY: Final = 2 << 30
-"""Bytes that opening a file of some kilobytes may take beyond what the process has."""
+from harness.limits import HangError, bounds
+
 NUMBERS: Final = (-1, 0, 2**31, 2**40, 10**30, 1e308, -0.5)
 TEXTS: Final = ("", "../../elsewhere", "/etc/passwd", "a\0b", "x\ny", "<script>", "x" * 3_000)
 OTHERS: Final[tuple[Any, ...]] = (None, True, [], {}, [[[]]], {"a": {"b": 1}})
@@ -23,10 +19,6 @@ ALIASES: Final = "a: &a [x, x, x]\n" + "".join(
     for before, after in zip("abcdefgh", "bcdefghi", strict=True)
 )
 VALUES: Final = ("2024-99-99", "!!int x", "!!timestamp x", "0x_", "1" * 5_000, "[" * 500, "*a", "&a [*a]", '"\\ud800"')
-
-
-class HangError(BaseException):
-    """Time is over; no reader catches this."""
 
 
 @dataclass
@@ -52,26 +44,6 @@ class Tally:
             self.hangs.append(f"{what}: more than {seconds:g} s")
         except Exception as error:
             self.crashes.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
-
-
-@contextmanager
-def bounds(seconds: float) -> Iterator[None]:
-    """Inside, what takes too long raises HangError, and what takes too much memory MemoryError."""
-
-    def stop(*_: object) -> None:
-        raise HangError
-
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _, hard = before = resource.getrlimit(resource.RLIMIT_AS)
-    previous = signal.signal(signal.SIGALRM, stop)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def spoilt_json(text: str, dice: random.Random) -> str:

@@ -18,6 +18,7 @@ from typing import IO, Any, Final, Protocol
 from harness.errors import AuditError
 from harness.faults import server
 from harness.faults.shim import ARM, NONE, Fault, Point, build
+from harness.limits import time_limit
 
 PATIENCE: Final = 300.0
 """Seconds after which a run hangs; on a busy machine everything takes its time."""
@@ -75,7 +76,7 @@ class Spawning:
     def wait(self, process: int, seconds: float) -> int | None:
         """See `Launcher`."""
         try:
-            with _alarm(seconds):
+            with time_limit(seconds, TimeoutError):
                 return server.ending(process)
         except TimeoutError:
             os.kill(process, signal.SIGKILL)
@@ -215,20 +216,6 @@ def open_stand(command: Sequence[str], words: Sequence[str], under: Path, scratc
                 forking.close()
         else:
             yield Stand(Spawning(command, shim), under, records)
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    def ring(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from harness.errors import AuditError
@@ -70,7 +69,9 @@ def run(plan: Plan, progress: Progress = lambda *_: None) -> Matrix:
     done = 0
     alarms: list[FalseAlarm] = []
     trials: dict[str, Trial] = {}
-    with _scratch() as scratch, _workers(plan.jobs) as pool:
+    prefix = "bitnet-audit-mutants-"
+    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made, _workers(plan.jobs) as pool:
+        scratch = Path(made)
 
         def told(name: str) -> None:
             nonlocal done
@@ -187,15 +188,6 @@ def _alarms(run: CleanRun, done: Audition) -> list[FalseAlarm]:
 
 
 # --------------------------------------------------------------------------- processes
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="bitnet-audit-mutants-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.errors import AuditError
 from harness.source_mutants import trial
@@ -44,7 +42,8 @@ def run(
     known = _known(before, source, file)
     asked = [mutation for mutation in found.made if mutation.key not in known]
     tried = dict(known)
-    with _scratch() as scratch:
+    with TemporaryDirectory(prefix="bitnet-audit-source-mutants-", ignore_cleanup_errors=True) as made:
+        scratch = Path(made)
         rehearsal = trial.rehearse(file, TESTS[file], scratch)
         trial.preload(rehearsal.modules)
         gc.freeze()  # what the children share is not to be copied because a collector has looked at it
@@ -98,12 +97,3 @@ def _each(
 
 def _trial(mutation: Mutation, fate: trial.Fate, killer: str) -> Trial:
     return Trial(line=mutation.line, function=mutation.function, change=mutation.change, fate=fate, killer=killer)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="bitnet-audit-source-mutants-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING, Any, cast
 from bitnet.bitlinear import BitLinear, TernaryLinear
 from bitnet.config import Phase4Config
 from harness.subject import CompressionOutcome, CompressionReport, PerplexityFigures, QuantizedWeight
+from harness.subjects.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
     from torch import Tensor, nn
 
     from bitnet.result import Phase4Result
-
-
-class _Stopped(Exception):  # noqa: N818 - nothing has gone wrong
-    """Fine-tuning is to end here, as if it had been killed."""
 
 
 class BitnetModels:
@@ -130,18 +127,9 @@ class BitnetModels:
         config = Phase4Config(
             fine_tune_steps=steps, fine_tune_lr=1e-3, fine_tune_decay=0.5, fine_tune_dropout=True, fine_tune_budget=None
         )
-        compressed, latest = load_trainable(packed), 0
-
-        def progress(done: int, planned: int) -> None:
-            nonlocal latest
-            latest = done
-            if done == stop_after and done < planned:
-                raise _Stopped
-
-        with contextlib.suppress(_Stopped):
-            recover(
-                compressed, samples, config, lambda: -float(latest), progress, None, Checkpoints(folder, "audit", 3)
-            )
+        compressed, stop = load_trainable(packed), Interruption(stop_after)
+        with contextlib.suppress(Interrupted):
+            recover(compressed, samples, config, stop.loss, stop.progress, None, Checkpoints(folder, "audit", 3))
             model: nn.Module = compressed.model
             return model
         return None

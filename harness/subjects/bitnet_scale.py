@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitnet.config import Phase4Config
+from harness.subjects.interruption import Interrupted, Interruption
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -44,21 +45,10 @@ class BitnetScale:
         config = Phase4Config(
             fine_tune_steps=steps, fine_tune_lr=1e-3, fine_tune_batch_size=4, batch_size=2, fine_tune_budget=None
         )
-        compressed, latest = load_trainable(packed), 0
-
-        def progress(done: int, planned: int) -> None:
-            nonlocal latest
-            latest = done
-            if done == stop_after and done < planned:
-                raise _Stopped
-
-        with contextlib.suppress(_Stopped):
+        compressed, stop = load_trainable(packed), Interruption(stop_after)
+        with contextlib.suppress(Interrupted):
             checkpoints = Checkpoints(folder, "audit", 3)
             workers = Workers.current()
-            report = recover(compressed, samples, config, lambda: -float(latest), progress, None, checkpoints, workers)
+            report = recover(compressed, samples, config, stop.loss, stop.progress, None, checkpoints, workers)
             return compressed.model, [point.loss for point in report.training]
         return None
-
-
-class _Stopped(Exception):  # noqa: N818 - nothing has gone wrong
-    """Fine-tuning is to end here, as if it had been killed."""

@@ -14,7 +14,8 @@ from hypothesis.errors import HypothesisWarning
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
 from bitnet.packing import CODECS, pack, unpack
-from tests.fuzz.bounded import bounds, check
+from harness.limits import bounds
+from tests.fuzz.bounded import SECONDS, check
 from tests.fuzz.readers import examples, readers
 from tests.fuzz.spoiling import LINES, spoilt
 
@@ -62,7 +63,7 @@ def test_a_spoilt_file_is_read_or_refused_in_one_sentence(name, root, tmp_path):
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
 def test_one_setting_is_taken_or_refused(line):
-    with bounds():
+    with bounds(SECONDS):
         for override in (line, f"seed={line}", f"calibration_text={line}"):
             assert "\n" not in refusal(lambda given=override: Phase4Config().with_overrides([given]))
 
@@ -99,5 +100,5 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(name, root, tmp_path):
     file = tmp_path / "folder" / reader.file
     file.unlink()
     os.mkfifo(file)
-    with bounds(), pytest.raises(ValueError, match=r"pipe or a device|not a packed model|no scorecard at"):
+    with bounds(SECONDS), pytest.raises(ValueError, match=r"pipe or a device|not a packed model|no scorecard at"):
         reader.read(tmp_path / "folder")

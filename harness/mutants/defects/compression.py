@@ -123,8 +123,11 @@ class RunsOnRoundedScales(CompressingSubject):
 # --------------------------------------------------------------------------- the report
 
 
-class _Misreporting(CompressingSubject):
-    """Compresses as it should and reports something else."""
+class MisreportingSubject(CompressingSubject):
+    """Compresses as it should and reports something else, by one of `misreports`."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
 
     @override
     def report(
@@ -135,56 +138,19 @@ class _Misreporting(CompressingSubject):
         packed: Path,
         overrides: Mapping[str, str],
     ) -> CompressionReport:
-        return self.told(super().report(model, tokenizer, weights, packed, overrides), packed)
-
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        """What it makes of the report that is right."""
-        raise NotImplementedError
+        made = super().report(model, tokenizer, weights, packed, overrides)
+        return replace(made, **misreports(made, packed)[self.words])
 
 
-class RatioOfTheWeightsAlone(_Misreporting):
-    """Reports the ratio of the ternary weights as that of the model."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, compression_ratio=16.0)
-
-
-class SizeWithoutTheTokenizer(_Misreporting):
-    """Reports the size of the weights as that of all that is needed to reload."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, packed_bytes=(packed / TENSORS).stat().st_size)
-
-
-class ThresholdReportedAsZeroFraction(_Misreporting):
-    """Reports the threshold as the share of zeros."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, zero_fraction=self.threshold)
-
-
-class LossReportedAsPerplexity(_Misreporting):
-    """Reports the loss before compression as the perplexity."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, perplexity_before=float(torch.tensor(made.perplexity_before).log()))
-
-
-class PerplexityAfterMeasuredBefore(_Misreporting):
-    """Reports the perplexity before compression as the one after it."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, perplexity_after=made.perplexity_before)
-
-
-class PerplexityNotANumber(_Misreporting):
-    """Reports NaN for both perplexities."""
-
-    @override
-    def told(self, made: CompressionReport, packed: Path) -> CompressionReport:
-        return replace(made, perplexity_before=float("nan"), perplexity_after=float("nan"))
+def misreports(made: CompressionReport, packed: Path) -> dict[str, dict[str, Any]]:
+    """What is reported in the place of what is right, by its name; "" is the truth."""
+    nan = float("nan")
+    return {
+        "": {},
+        "ratio of the weights alone": {"compression_ratio": 16.0},
+        "size without the tokenizer": {"packed_bytes": (packed / TENSORS).stat().st_size},
+        "threshold as the share of zeros": {"zero_fraction": CompressingSubject.threshold},
+        "loss as the perplexity": {"perplexity_before": float(torch.tensor(made.perplexity_before).log())},
+        "perplexity after is that before": {"perplexity_after": made.perplexity_before},
+        "no perplexity is a number": {"perplexity_before": nan, "perplexity_after": nan},
+    }

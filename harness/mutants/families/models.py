@@ -1,7 +1,7 @@
 """Mutants of whole compressed models: bytes, codes, report, plan, artefacts, gradients, recovery."""
 
 from harness.mutants.defects import artifacts, compression, gradients
-from harness.mutants.mutant import Defect, Stage, family_of_classes
+from harness.mutants.mutant import Defect, Stage, family_of_classes, family_of_words
 from harness.mutants.reference.compressing import CompressingSubject
 
 BYTES = "test_bytes_on_disk_against_full_precision"
@@ -69,18 +69,18 @@ FAMILIES = (
             compression.SeedIgnored: (SAME_BYTES,),
         },
     ),
-    family_of_classes(
+    family_of_words(
         "report",
         stage("test_report.py", "narrow"),
-        CompressingSubject,
+        lambda words, _: compression.MisreportingSubject(words),
         {"": "5.yellow.integration-validation"},
         {
-            compression.RatioOfTheWeightsAlone: (SIZE,),
-            compression.SizeWithoutTheTokenizer: (SIZE,),
-            compression.ThresholdReportedAsZeroFraction: (LAYERS,),
-            compression.LossReportedAsPerplexity: (BEFORE,),
-            compression.PerplexityAfterMeasuredBefore: (AFTER,),
-            compression.PerplexityNotANumber: (BEFORE, AFTER),
+            "ratio of the weights alone": (SIZE,),
+            "size without the tokenizer": (SIZE,),
+            "threshold as the share of zeros": (LAYERS,),
+            "loss as the perplexity": (BEFORE,),
+            "perplexity after is that before": (AFTER,),
+            "no perplexity is a number": (BEFORE, AFTER),
         },
     ),
     family_of_classes(
