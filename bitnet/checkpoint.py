@@ -87,6 +87,16 @@ def work_folder(out: Path) -> Path:
     return target.with_name(f".{target.name}.work")
 
 
+def discard_work(out: Path) -> None:
+    """Remove the `work_folder` of a run that has finished, in one step: killed before it the run is known by it."""
+    work = work_folder(out)
+    if work.is_dir():
+        discarded = _free_name(out.resolve(), "tmp")
+        with contextlib.suppress(OSError):  # where it cannot be removed the next run tells so, or takes it as it is
+            work.rename(discarded)
+            _remove(discarded)
+
+
 def clear_leftovers(path: Path) -> None:
     """Undo what processes which were killed have left beside `path`.
 

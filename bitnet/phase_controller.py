@@ -6,7 +6,7 @@
 
 import datetime
 import shlex
-import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from bitnet.calibration import CalibrationReport, calibration_samples, second_moments
-from bitnet.checkpoint import clear_leftovers, work_folder
+from bitnet.checkpoint import clear_leftovers, discard_work, work_folder
 from bitnet.compensation_text import compensation_text, reconstruction_text
 from bitnet.compressed_model import layer_plan
 from bitnet.compressor import Compression, compress, starting_planes
@@ -30,7 +30,7 @@ from bitnet.outcome import weight_errors
 from bitnet.perplexity import PerplexityResult, encode, perplexity
 from bitnet.phase_state import Calibration, Recovery, Run, Text
 from bitnet.progress import Advance, Stages
-from bitnet.progress_file import ProgressFile
+from bitnet.progress_file import ProgressFile, finished_result
 from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
@@ -53,7 +53,8 @@ def run_phase4(
 
     Missed gates are part of the result, not an error. On any error, and on Ctrl-C, nothing is left at `out` that was
     not there before but layers and checkpoints of recovery beside it, from which the same run, started again, goes on;
-    it also tidies up what a run that was killed has left.
+    it also tidies up what a run that was killed has left. Where the same run had put everything at `out` before it was
+    killed, nothing is left to do, and the result is the one that stands there.
 
     Args:
         source: a model folder, a .gguf file, a hub id or a built-in name.
@@ -66,11 +67,15 @@ def run_phase4(
     workers.check(config)
     with workers.exclusive(out):
         clear_leftovers(out)
-        check_output(out, force, [source, config.calibration_text, config.evaluation_text])
-        work = work_folder(out)
-        result = _run(source, out, config, work, progress, workers)
+        result = None if force else finished_result(out, command_line(source, out, config))
+        if result is None:
+            check_output(out, force, [source, config.calibration_text, config.evaluation_text])
+            result = _run(source, out, config, work_folder(out), progress, workers)
+        elif progress and workers.first:
+            print(f"{out} was complete when the run was ended: this is its result.", file=sys.stderr)
+        workers.wait()  # all have seen the work folder
         if workers.first:
-            shutil.rmtree(work, ignore_errors=True)
+            discard_work(out)
     workers.wait()
     return load_result(out) if result is None else result
 
@@ -110,6 +115,8 @@ def _run(
         run.loaded.model.to("meta")
         with stages.stage("hand over") as advance:
             result = deliver(run, calibration, before, after, recovery, errors, temporary, stages, advance)
+            assert told is not None  # the first process's
+            told.finish(temporary)
     return result
 
 

@@ -2,8 +2,11 @@
 
 It lies in the hidden folder beside the output (`bitnet.checkpoint.work_folder`), with what lets the run go on, and is
 written whole or not at all. Whoever reads it looks whether `process` is alive: a run that was killed says nothing.
+Before the outputs are put in their place it gets the digest of `result.json`: so a run that is killed after that is
+known to have finished.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -11,9 +14,9 @@ from typing import Final, Literal
 
 from pydantic import ConfigDict, ValidationError
 
-from bitnet.checkpoint import read_json, work_folder, write_json
+from bitnet.checkpoint import digest_file, read_json, work_folder, write_json
 from bitnet.errors import BitnetError, first_complaint
-from bitnet.result import Record, StageRow
+from bitnet.result import RESULT, Phase4Result, Record, StageRow, load_result
 
 PROGRESS = "progress.json"
 #: Seconds between two writes within a stage, at least: what others see is at most so old.
@@ -24,7 +27,8 @@ class Progress(Record):
     """Where a run is: stages that are done, the one that runs, and its step of so many, where it counts them.
 
     Times are seconds since the epoch; `process` is the process id of the run, which is older than `started`, and None
-    once the run has ended early.
+    once the run has ended early. `result` is the SHA-256 of the `result.json` of a run that has nothing left to do but
+    to put its outputs in their place.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -39,6 +43,7 @@ class Progress(Record):
     running: str
     step: int | None
     steps: int | None
+    result: str | None = None
 
 
 class ProgressFile:
@@ -75,12 +80,17 @@ class ProgressFile:
         )
         self._write(progress)
 
+    def finish(self, directory: Path) -> None:
+        """Say that the outputs in `directory` are complete."""
+        assert self._last is not None  # stages have been told of
+        self._write(self._last.model_copy(update={"result": digest_file(directory / RESULT)}))
+
     def end(self) -> None:
-        """Tidy up at the end; where the run has left something to go on from, say that it has ended."""
+        """Tidy up at the end; where the run has finished or left something to go on from, say that it has ended."""
         folder = self._path.parent
         if self._last is None or not folder.is_dir():
             return
-        if {entry.name for entry in folder.iterdir()} <= {PROGRESS}:
+        if self._last.result is None and {entry.name for entry in folder.iterdir()} <= {PROGRESS}:
             self._path.unlink(missing_ok=True)
             folder.rmdir()
         else:
@@ -104,3 +114,15 @@ def read_progress(out: Path) -> Progress | None:
         return Progress.model_validate(read_json(path))
     except ValidationError as error:
         raise BitnetError(f"{path} is damaged at {first_complaint(error)}: delete it.") from None
+
+
+def finished_result(out: Path, command: str) -> Phase4Result | None:
+    """What stands at `out` where this very command has put it there and was killed before it could tidy up; else None.
+
+    A run is told apart by the digest of its result, so that what another run has written is never taken for it.
+    """
+    with contextlib.suppress(BitnetError):  # what is damaged or missing says nothing of any run
+        told = read_progress(out)
+        if told is not None and told.command == command and told.result == digest_file(out / RESULT):
+            return load_result(out)
+    return None

@@ -36,6 +36,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "fine_tune_steps": "4",
     "fine_tune_trigger": "0",
 }
+REFUSED: Final = 2
+"""The exit code of a command whose output stands there already, from a run that had only to tidy up."""
 OFTEN: Final = 3
 """What an undisturbed run renames so many times tells of progress; what it renames less often is work."""
 
@@ -150,11 +152,12 @@ class Scene:
     def again(self, disturbed: Ended | None = None) -> list[str]:
         """What goes wrong when the same command is started again; the work of the run `disturbed` must not be lost."""
         undisturbed, kept = self.scenes.undisturbed, files(self.folder)
-        if artefacts(self.out) == undisturbed.artefacts and accepted(self.scenes.check, self.out):
+        complete = artefacts(self.out) == undisturbed.artefacts and accepted(self.scenes.check, self.out)
+        if complete and list(self.folder.iterdir()) == [self.out]:
             return []  # the fault came too late to do any harm
         ended = self.run()
         faults = []
-        if ended.code != undisturbed.ended.code:
+        if ended.code != undisturbed.ended.code and not (complete and ended.code == REFUSED):
             faults.append(f"started again it ends with {ended.code}: {ended.stderr.strip()[-200:]}")
         elif artefacts(self.out) != undisturbed.artefacts:
             faults.append("started again it writes other bytes")

@@ -59,11 +59,13 @@ def compress(defect: str, model: Path, out: Path, words: list[str]) -> int:
     """Do the pieces that are left, and put the output together."""
     say("1/3 load")
     lock = locked(defect, out)
+    work = out.with_name(f".{out.name}.work")
     if out.exists():
+        shutil.rmtree(work, ignore_errors=True)
+        out.with_name(f".{out.name}.lock").unlink(missing_ok=True)
         raise RefusedError(f"{out} exists.")
     settings = [word for word in words[words.index("--out") + 2 :] if "tracking" not in word]
     key = hashlib.sha256(checked(defect, model) + repr(settings).encode()).hexdigest()
-    work = out.with_name(f".{out.name}.work")
     work.mkdir(exist_ok=True)
     say("2/3 compress")
     pieces = [piece(defect, work / f"piece-{number}", f"{key} {number}") for number in range(PIECES)]
