@@ -120,8 +120,8 @@ def perplexity(
 ) -> PerplexityResult:
     """Scores `documents` with a causal language model in windows of `context_length` input tokens.
 
-    With `max_tokens`, documents are taken in order until that many tokens; the one that would go beyond is cut after
-    the last character that fits, so that the result is that of the shorter text. `progress` is called with the
+    With `max_tokens`, documents are taken in order until that many tokens; the one that would go beyond is cut before
+    a character that does not fit, so that the result is that of the shorter text. `progress` is called with the
     windows done and the windows in all. The model is in evaluation mode meanwhile and gets its own mode back.
 
     Raises `BitnetError` for no documents, an empty document, a tokenizer without BOS and EOS or with more tokens than
@@ -262,7 +262,7 @@ def _capped(tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], max_to
 
 
 def _shortened(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> str:
-    """The longest beginning of `text`, to a character, of at most `max_tokens` tokens."""
+    """A beginning of at most `max_tokens` tokens that has more with the next character (several may merge)."""
 
     def tokens(characters: int) -> int:
         return len(encode(tokenizer, text[:characters])) if characters else 0

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from tokenizers import processors
+from tokenizers import Tokenizer, models, processors
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutput
 
 from bitnet.errors import BitnetError
@@ -50,6 +51,15 @@ def test_a_limit_reaches_into_words_that_are_merged():
     text = "the cat sat on the mat"
     result = perplexity(Watched(), small_tokenizer(), [text], 16, max_tokens=3)
     assert (result.bytes, result.tokens) == (len("the cat sat"), 3)
+
+
+def test_a_limit_cuts_before_a_character_that_does_not_fit_though_it_might_merge_with_others():
+    vocabulary = {"<s>": 0, "a": 1, "b": 2, "c": 3, "bc": 4, "abc": 5}
+    merging = Tokenizer(models.BPE(vocabulary, [("b", "c"), ("a", "bc")]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=merging, bos_token="<s>")
+    assert [len(encode(tokenizer, text)) for text in ("a", "ab", "abc")] == [1, 2, 1]
+    assert perplexity(Watched(), tokenizer, ["abc"], 16, max_tokens=1).bytes == 1
+    assert perplexity(Watched(), tokenizer, ["abc"], 16, max_tokens=2).bytes == 3
 
 
 def test_a_limit_that_the_special_tokens_alone_exceed():
