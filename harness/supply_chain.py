@@ -27,10 +27,14 @@ SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Rules:
-    """SPDX identifiers and classifiers that are allowed, and the licence of packages that do not tell it readably."""
+    """SPDX identifiers and classifiers that are allowed, and the licence of packages that do not tell it readably.
+
+    `by_extras` are allowed besides for packages that only extras ask for.
+    """
 
     allowed: frozenset[str]
     known: Mapping[str, str]
+    by_extras: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,19 @@ class Vulnerabilities:
     reason: str = ""
 
 
+def has_rules(pyproject: Path) -> bool:
+    """Whether a project has rules of its own."""
+    return f"[{TABLE}]" in read_text(pyproject, "the rules", "give the project's pyproject.toml").splitlines()
+
+
 def read_rules(pyproject: Path) -> Rules:
     """The rules of pyproject.toml; raises AuditError where it has none."""
     try:
         data: Any = tomllib.loads(read_text(pyproject, "the rules", "give the project's pyproject.toml"))
         for name in TABLE.split("."):
             data = data[name]
-        return Rules(frozenset(map(str, data["allowed"])), {str(key): str(each) for key, each in data["known"].items()})
+        known = {str(key): str(each) for key, each in data["known"].items()}
+        return Rules(frozenset(map(str, data["allowed"])), known, frozenset(map(str, data.get("by_extras", ()))))
     except (KeyError, TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
         raise AuditError(f"{pyproject} has no table [{TABLE}] with `allowed` and `known`; add it") from error
 

@@ -1,4 +1,4 @@
-"""Security: hostile files are read or refused, and nothing that is read or shown can run.
+"""Security: hostile files are read or refused, nothing that is read or shown can run, and licences are allowed.
 
 A file may come from anybody. Whoever opens one must end, in bounded time and memory, with its content or with an error
 that is made for its reader (ValueError or OSError); a TypeError from deep inside is a crash like any other.
@@ -11,17 +11,22 @@ import json
 import random
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from harness.evidence import Evidence
+from harness.licences import Dependency, dependencies
 from harness.subject import CompressesModels, HandsOver, NotApplicable, ReadsConfiguration, Subject, require
+from harness.supply_chain import Rules, has_rules, read_rules, refused
 from suites.command_runs import files
 from suites.fixtures_small import SmallCompression, SmallFiles
 from suites.hostile import Tally, spoilt_json, spoilt_settings
+from suites.repository import repository_of
 
 SECONDS = 10.0
 """A file of some kilobytes that is not open by then never will be."""
@@ -169,3 +174,37 @@ def _is(value: ast.expr | None, expected: bool) -> bool:
 def _is_safe_loader(value: ast.expr | None) -> bool:
     """By its name: safe ones are called so, and a private class has to be looked at where it is made."""
     return value is not None and ast.unparse(value).rpartition(".")[2] in ("SafeLoader", "CSafeLoader", "_SafeLoader")
+
+
+# --------------------------------------------------------------------------- what it depends on
+
+
+@pytest.mark.criterion("A.licences")
+def test_every_dependency_states_a_licence_that_is_allowed(subject: Subject, evidence: Evidence) -> None:
+    """Of the packages that are installed here: those that the project requires, and those that its extras bring."""
+    pyproject = repository_of(subject) / "pyproject.toml"
+    if not has_rules(pyproject):
+        raise NotApplicable(f"{subject.declaration.name} has no list of licences that it allows")
+    rules, found = read_rules(pyproject), dependencies(pyproject)
+    wrong = not_allowed(found, rules)
+    evidence.figure("dependencies", len(found))
+    evidence.figure("licences_refused", len(wrong))
+    for field, times in Counter(each.field for each in found if each.name not in rules.known).most_common():
+        evidence.note(f"{times} of {len(found)}: {field}")
+    for each in found:
+        if each.name in rules.known:
+            evidence.note(
+                f"{each.name}: {rules.known[each.name]}, from its file {' and '.join(each.files) or '(none)'}"
+            )
+        elif each.optional and rules.by_extras.intersection(each.stated):
+            evidence.note(f"{each.name}: {each.stated[0]}, allowed as only an extra brings it")
+    assert not wrong, "\n".join(wrong)
+
+
+def not_allowed(found: tuple[Dependency, ...], rules: Rules) -> list[str]:
+    """A sentence for each package whose licence is not allowed, not known, or from a file that is not there."""
+    needed = {each.name: each.stated for each in found if not each.optional}
+    extra = {each.name: each.stated for each in found if each.optional}
+    more = replace(rules, allowed=rules.allowed | rules.by_extras)
+    fileless = [f"{each.name} has no licence file" for each in found if each.name in rules.known and not each.files]
+    return [*refused(needed, rules), *refused(extra, more), *fileless]

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from harness.errors import AuditError
-from harness.supply_chain import Rules, allowed, licences, main, read_rules, refused, vulnerabilities
+from harness.supply_chain import Rules, allowed, has_rules, licences, main, read_rules, refused, vulnerabilities
 from tests.harness.test_scorecard_document import ROOT
 
 RULES = Rules(frozenset({"MIT", "Apache-2.0", "License :: OSI Approved :: BSD License"}), {"silent": "MIT"})
@@ -79,7 +79,10 @@ def test_the_project_has_rules_and_none_are_made_up(tmp_path):
     rules = read_rules(ROOT / "pyproject.toml")
     assert "MIT" in rules.allowed
     assert not any("GPL" in each for each in rules.allowed)
+    assert rules.by_extras
+    assert has_rules(ROOT / "pyproject.toml")
     (tmp_path / "pyproject.toml").write_text("tool = 1")
+    assert not has_rules(tmp_path / "pyproject.toml")
     with pytest.raises(AuditError, match=r"has no table \[tool\.bitnet-audit\.licences\]"):
         read_rules(tmp_path / "pyproject.toml")
 
