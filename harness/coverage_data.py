@@ -33,12 +33,6 @@ class CoverageRates:
         """Covered branches over all branches; NaN where no branch was measured."""
         return self.covered_branches / self.branches if self.branches else float("nan")
 
-    @property
-    def combined_rate(self) -> float:
-        """Statements and branches together, as coverage's own total is computed."""
-        total = self.statements + self.branches
-        return (self.covered_statements + self.covered_branches) / total if total else float("nan")
-
 
 @dataclass(frozen=True)
 class CoverageData:

@@ -197,8 +197,3 @@ def parse_rulebook(data: dict[str, Any], source: str) -> Rulebook:
 def load_rulebook() -> Rulebook:
     """The rulebook of this installation."""
     return parse_rulebook(tomllib.loads(CRITERIA_FILE.read_text(encoding="utf-8")), CRITERIA_FILE.name)
-
-
-def load_criteria() -> tuple[Criterion, ...]:
-    """Every criterion, in the order of the forensic audit."""
-    return load_rulebook().criteria

@@ -112,20 +112,6 @@ def compare(before: Scorecard, after: Scorecard, rulebook: Rulebook | None = Non
     )
 
 
-def against_baseline(scorecard: Scorecard) -> tuple[StatusChange, ...]:
-    """Every row against its status in the forensic audit, also those that stayed the same."""
-    return tuple(
-        StatusChange(
-            id=row.id,
-            title=row.title,
-            before=row.baseline,
-            after=row.status,
-            direction=direction_of(row.baseline, row.status),
-        )
-        for row in scorecard.criteria
-    )
-
-
 def direction_of(before: Status | None, after: Status | None) -> Direction:
     """Which way a status moved; GREY is neither better nor worse than a colour."""
     if before is after:

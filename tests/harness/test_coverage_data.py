@@ -40,7 +40,7 @@ def test_statements_and_branches_are_counted(repository):
     data_file = record(repository, arcs=[(-1, 1), (1, -1), (-1, 2), (2, 3), (3, -1)])
     rates = coverage_data.read_coverage(data_file, repository).under("package")
     assert rates == CoverageRates(statements=4, covered_statements=3, branches=2, covered_branches=1)
-    assert (rates.line_rate, rates.branch_rate, rates.combined_rate) == (0.75, 0.5, 4 / 6)
+    assert (rates.line_rate, rates.branch_rate) == (0.75, 0.5)
 
 
 def test_reading_leaves_the_working_directory_and_the_data_alone(repository):
@@ -90,7 +90,7 @@ def test_a_prefix_is_a_folder_or_one_file_and_not_the_beginning_of_a_name():
 
 def test_nothing_measured_is_not_a_number():
     rates = CoverageData({}).under("bitnet")
-    for rate in (rates.line_rate, rates.branch_rate, rates.combined_rate):
+    for rate in (rates.line_rate, rates.branch_rate):
         assert rate != rate
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.criteria import Rulebook, Status
-from harness.diff import Diff, FigureChange, against_baseline, compare, direction_of
+from harness.diff import Diff, FigureChange, compare, direction_of
 from harness.evidence import CheckRecord
 from harness.scorecard import Scorecard, build, parse, to_json
 from tests.harness.made_up import check, criterion, figure, rulebook, run
@@ -90,14 +90,6 @@ def test_rows_of_one_scorecard_alone_are_new_or_gone() -> None:
 def test_figures_move_in_the_direction_of_their_target(before: float, after: float, directions: list[str]) -> None:
     changes = between(scorecard(*ratio(before)), scorecard(*ratio(after)))
     assert [each.direction for each in changes.figures] == directions
-
-
-def test_every_row_is_set_against_the_baseline() -> None:
-    changes = against_baseline(scorecard(*ratio(1.0), check("b", "1.b")))
-    assert [(each.id, each.before, each.direction) for each in changes] == [
-        ("1.a", Status.GREEN, "worse"),
-        ("1.b", Status.GREEN, "same"),
-    ]
 
 
 def test_a_run_without_a_commit_is_named_too() -> None:
