@@ -133,9 +133,9 @@ def _percent(part: float, whole: int) -> float:
     return round(100 * part / whole, 1)
 
 
-def to_toml(baseline: Baseline, rulebook: Rulebook | None = None) -> str:
+def to_toml(baseline: Baseline) -> str:
     """The baseline as TOML text."""
-    facts = (rulebook or load_rulebook()).baseline
+    facts = load_rulebook().baseline
     lines = ["# Written by `python -m harness.baseline` from harness/criteria.toml; do not edit.", ""]
     lines += [f"{name} = {json.dumps(getattr(baseline, name))}" for name in ("title", "date", "project")]
     lines += [f"weeks_to_production = {list(facts.weeks_to_production)}", "", "[path_to_100_percent]"]

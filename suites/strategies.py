@@ -34,12 +34,12 @@ class WeightRecipe:
         return torch.from_numpy(values.astype(np.float32))
 
 
-def weight_recipes(kinds: tuple[Kind, ...] = KINDS, max_rows: int = 4) -> st.SearchStrategy[WeightRecipe]:
-    """Recipes of every kind, one to ``max_rows`` rows, none to two whole groups and a ragged remainder."""
+def weight_recipes(kinds: tuple[Kind, ...] = KINDS) -> st.SearchStrategy[WeightRecipe]:
+    """Recipes of every kind, one to four rows, none to two whole groups and a ragged remainder."""
     return st.builds(
         WeightRecipe,
         kind=st.sampled_from(kinds),
-        rows=st.integers(1, max_rows),
+        rows=st.integers(1, 4),
         groups=st.integers(0, 2),
         remainder=st.integers(0, 9),
         seed=st.integers(0, 2**16),
