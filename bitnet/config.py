@@ -90,6 +90,7 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
         "granularity": "group",
         "group_size": 192,
         "scale_dtype": "uint8",
+        "smoothing": 0.5,
     }
 )
 #: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
@@ -154,6 +155,11 @@ class Phase4Config(BaseModel):
     """Texts that compensation reads."""
     compensation_tokens: Annotated[int, Field(ge=8)] = 384
     """Tokens in each of them."""
+    smoothing: _Fraction = 0.0
+    """How far compensation first makes the features that int8 rounds alike, as a power of their size; 0 leaves them.
+
+    Scales move from norms and up-projections into the matrices behind them, and the model computes the same.
+    """
     reconstruction_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which each decoder block's ternary layers are trained together after compensation; 0 trains none."""
     reconstruction_samples: _Count = 48

@@ -17,6 +17,7 @@ from pathlib import Path
 from bitnet.compressed_model import CompressedModel
 from bitnet.compressor import Compression, compress
 from bitnet.deadline import Deadline
+from bitnet.layer_store import TernaryLayer
 from bitnet.memory import give_back
 from bitnet.perplexity import PerplexityResult
 from bitnet.phase_state import Calibration, Recovery, Run
@@ -26,8 +27,8 @@ from bitnet.result import AttemptRow, FallbackRow
 from bitnet.sensitivity import GRADIENT_SAMPLES, Cost, assign_planes, costs, most_sensitive, output_gradients
 
 #: The predicted loss is aimed at this share of what the gate allows: predictions are rough, and planes win nothing back
-#: of what int8 activations cost, a third of the gate on SmolLM2-135M.
-AIM = 0.5
+#: of what int8 activations cost.
+AIM = 0.8
 #: Share of the weights, as bits of one plane, that may be kept in half precision.
 LARGEST_KEPT = 0.1
 #: Trains a compressed model if its figures call for it.
@@ -38,11 +39,14 @@ Evaluate = Callable[[CompressedModel], PerplexityResult]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way through compression and recovery: what it is called, and its figures before and after recovery."""
+    """One way through compression and recovery: what it is called, and its figures before and after recovery.
+
+    `layers` is what compensation has found, None without it; of the models it keeps the recovered one alone.
+    """
 
     name: str
     run: Run
-    made: Compression
+    layers: Mapping[str, TernaryLayer] | None
     after: PerplexityResult
     recovery: Recovery
 
@@ -52,10 +56,15 @@ class Attempt:
         return self.recovery.figures or self.after
 
     @property
+    def won(self) -> float:
+        """What recovery took off the loss, in nats a token."""
+        won = math.log(self.after.token_perplexity) - math.log(self.final.token_perplexity)
+        return won if math.isfinite(won) else 0.0
+
+    @property
     def row(self) -> AttemptRow:
         """The record of the attempt."""
-        layers = self.made.layers or {}
-        planes = [layer.shape[0] for layer in layers.values()]
+        planes = [layer.shape[0] for layer in (self.layers or {}).values()]
         return AttemptRow(
             name=self.name,
             token_perplexity=self.final.token_perplexity if math.isfinite(self.final.token_perplexity) else None,
@@ -112,11 +121,10 @@ class Chain:
         budget = None if config.fine_tune_budget is None else 2 * config.fine_tune_budget
         longer = {"fine_tune_steps": 2 * config.fine_tune_steps, "fine_tune_budget": budget}
         run = replace(latest.run, config=config.model_copy(update=longer))
-        packed = latest.recovery.packed
-        made = Compression(packed, latest.made.layers)
+        made = Compression(latest.recovery.packed, latest.layers)
         name = f"longer recovery ({longer['fine_tune_steps']} steps)"
         self._take("longer recovery", name)
-        return Attempt(name, run, made, latest.final, self._recover(run, made, latest.final))
+        return Attempt(name, run, latest.layers, latest.final, self._recover(run, made, latest.final))
 
     def _more_planes(self, latest: Attempt, progress: Advance) -> Attempt | None:
         candidates = self._costs(latest)
@@ -127,9 +135,10 @@ class Chain:
         if config.bits_budget is None:
             self._skip("more planes", "bits_budget is null")
             return None
-        assert latest.made.layers is not None
-        weights = sum(math.prod(layer.shape[1:]) for layer in latest.made.layers.values())
-        allowed = AIM * math.log1p(config.max_accuracy_drop) / factor
+        assert latest.layers is not None
+        weights = sum(math.prod(layer.shape[1:]) for layer in latest.layers.values())
+        # What recovery has won it can be expected to win again.
+        allowed = (AIM * math.log1p(config.max_accuracy_drop) + latest.won) / factor
         planes = assign_planes(candidates, allowed, config.bits_budget * weights)
         now = {name: cost.planes for name, cost in candidates.items()}
         # Where the prediction falls short of the truth no layer is lowered again.
@@ -156,10 +165,10 @@ class Chain:
         give_back()
         made = compress(latest.run, self._calibration, self._work, progress, planes)
         after = self._evaluate(made.packed)
-        return Attempt(name, latest.run, made, after, self._recover(latest.run, made, after))
+        return Attempt(name, latest.run, made.layers, after, self._recover(latest.run, made, after))
 
     def _costs(self, attempt: Attempt) -> dict[str, Cost] | None:
-        text, layers, config = self._calibration.compensation, attempt.made.layers, attempt.run.config
+        text, layers, config = self._calibration.compensation, attempt.layers, attempt.run.config
         if text is None or layers is None:
             return None
         gradients = output_gradients(attempt.run.loaded.model, list(layers), text.tokens[:GRADIENT_SAMPLES])

@@ -35,6 +35,7 @@ from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
 from bitnet.recovery_data import recovery_key, selection_samples, training_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result, load_result
+from bitnet.smoothing import PASSAGES, smooth
 from bitnet.streamed_compressor import compress_streamed, streamable_settings, streams
 from bitnet.text import heldout_text, read_text, training_text
 from bitnet.verify import weights_digest
@@ -94,6 +95,8 @@ def _run(
         with stages.stage("calibrate") as advance:
             calibration = calibrate(run, advance)
         with stages.stage("compress") as advance:
+            if calibration.compensation is not None:
+                smooth(run.loaded.model, calibration.compensation.tokens, run.config.smoothing)
             if run.loaded.streamed:
                 made = compress_streamed(run, calibration, temporary, advance)
             else:
@@ -103,15 +106,17 @@ def _run(
             after = evaluate(run, made.packed.model, advance)
         with stages.stage("recover") as advance:
             recovery = recover_if_triggered(run, made, calibration, before, after, advance, work, workers)
+            layers = made.layers
+            del made  # a further attempt needs the memory
             if config.max_minutes is not None:
                 after, recovery = follow_chain(
-                    Attempt("as configured", run, made, after, recovery), calibration, before, started, advance, work
+                    Attempt("as configured", run, layers, after, recovery), calibration, before, started, advance, work
                 )
         if not workers.first:
             return None
         errors = weight_errors(run.loaded.model, recovery.packed)
         # Nothing after this needs the full-precision weights, or what compensation has found.
-        del made
+        del layers
         run.loaded.model.to("meta")
         with stages.stage("hand over") as advance:
             result = deliver(run, calibration, before, after, recovery, errors, temporary, stages, advance)
@@ -150,7 +155,7 @@ def load(source: str, out: Path, config: Phase4Config) -> Run:
     check_weights(loaded.model)
     parameters = count_parameters(loaded.model)
     reduced, left_out = streamable_settings(config, parameters) if loaded.streamed else (config, [])
-    fitted, shortened = _fit_context(reduced.resolved(parameters), loaded)
+    fitted, shortened = _fit(reduced.resolved(parameters), loaded)
     calibration_text, evaluation_text, chosen = _texts(config)
     _check_length(config, loaded, evaluation_text)
     return Run(
@@ -268,8 +273,11 @@ def command_line(source: str, out: Path, config: Phase4Config) -> str:
     return shlex.join(["bitnet", "compress", source, "--out", str(out), *settings])
 
 
-def _fit_context(config: Phase4Config, loaded: LoadedModel) -> tuple[Phase4Config, list[FallbackRow]]:
-    """Shorten default lengths to the positions that the model has; a length that the user set is refused instead."""
+def _fit(config: Phase4Config, loaded: LoadedModel) -> tuple[Phase4Config, list[FallbackRow]]:
+    """Shorten default lengths to the positions that the model has; a length that the user set is refused instead.
+
+    Smoothing is switched off where nothing is known of the architecture's passages.
+    """
     positions = int(loaded.model.config.max_position_embeddings)
     long = [name for name in ("context_length", "calibration_tokens") if getattr(config, name) > positions]
     for name in long:
@@ -278,7 +286,12 @@ def _fit_context(config: Phase4Config, loaded: LoadedModel) -> tuple[Phase4Confi
     rows = [
         FallbackRow(step=name, used=f"{positions} tokens", reason="the model has no more positions") for name in long
     ]
-    return config.model_copy(update=dict.fromkeys(long, positions)), rows
+    fitted = config.model_copy(update=dict.fromkeys(long, positions))
+    kind = str(loaded.model.config.model_type)
+    if fitted.smoothing and fitted.compensation == "sequential" and kind not in PASSAGES:
+        rows.append(FallbackRow(step="smoothing", used="none", reason=f"it is not known how in models of type {kind}"))
+        fitted = fitted.model_copy(update={"smoothing": 0.0})
+    return fitted, rows
 
 
 def _texts(config: Phase4Config) -> tuple[Text, Text, list[FallbackRow]]:

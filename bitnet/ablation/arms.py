@@ -21,7 +21,7 @@ LEARNING_RATES = (1e-5, 1e-4, 1e-3, 3e-3, 6e-3)
 
 def arms() -> tuple[Arm, ...]:
     """All arms, the quick ones first."""
-    untrained = (*_rules(), *_compensation(), *_reconstruction())
+    untrained = (*_rules(), *_compensation(), *_smoothing(), *_reconstruction())
     return (*untrained, *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
 
 
@@ -46,6 +46,15 @@ def _compensation() -> Iterator[Arm]:
                 settings = {"planes": planes, "compensation": compensation, "granularity": granularity}
                 name = f"{planes} plane{'s'[: planes > 1]}, {compensation}, {granularity}"
                 yield Arm("compensation x planes", name, {**settings, "group_size": 64, **UNTRAINED})
+
+
+def _smoothing() -> Iterator[Arm]:
+    """Features made alike before int8 rounds them, with compensation in groups of 64."""
+    for planes in (1, 3):
+        for strength in (0.0, 0.25, 0.5, 0.75):
+            settings = {"planes": planes, "compensation": "sequential", "granularity": "group", "group_size": 64}
+            name = f"{planes} plane{'s'[: planes > 1]}, strength {strength:g}"
+            yield Arm("smoothing", name, {**settings, "smoothing": strength, **UNTRAINED})
 
 
 def _reconstruction() -> Iterator[Arm]:

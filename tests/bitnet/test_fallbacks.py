@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bitnet.artifacts import load_packed, load_trainable
 from bitnet.checkpoint import work_folder
@@ -74,6 +75,20 @@ def test_planes_of_the_start_go_where_they_promise_most_and_blocks_are_trained(f
     assert trained.result.success
     codes = [(tmp_path / steps / "packed" / "model.safetensors").read_bytes() for steps in ("0", "4")]
     assert codes[0] != codes[1]
+
+
+def test_smoothing_goes_through_the_phase_where_it_is_known_how(folder, texts, tmp_path):
+    settings = {**COMPENSATED, **texts, "max_accuracy_drop": 1.0, "smoothing": 0.5}
+    smoothed = finish(folder, tmp_path / "smoothed", **settings).result
+    plain = finish(folder, tmp_path / "plain", **{**settings, "smoothing": 0.0}).result
+    assert "smoothing" not in steps(smoothed)
+    assert smoothed.success
+    assert smoothed.before == plain.before
+    assert smoothed.after != plain.after
+    norms = [load_file(tmp_path / name / "packed" / "model.safetensors") for name in ("smoothed", "plain")]
+    assert not torch.equal(*(tensors["model.layers.0.input_layernorm.weight"] for tensors in norms))
+    other = write_model(tmp_path / "gpt2", "gpt2")
+    assert "smoothing" in steps(finish(other, tmp_path / "out", **settings).result)
 
 
 def test_given_text_is_read_and_a_model_that_writes_nothing_falls_back(folder, texts, tmp_path, monkeypatch):
