@@ -80,6 +80,15 @@ class LeavingSubject(CompressingSubject):
             (outcome.packed / "modeling.py").write_text("", encoding="utf-8")
         return outcome
 
+    @override
+    def load_packed(self, path: Path) -> tuple[Any, Any]:
+        try:
+            return super().load_packed(path)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # whatever transformers makes of a damaged file
+            raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
 
 SOURCES: Mapping[str, str] = {
     "unpickles": "import pickle\n",
