@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final, cast
@@ -23,9 +24,10 @@ from harness.opponents.products import SubjectProduct, in_turn
 from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
 from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, StreamsModels, require
 from suites import kernel_races, text_races
+from suites.counted_work import CountedProcess
 from suites.fresh_process import Reloaded, load_plain
 from suites.kernel_races import Task
-from suites.process_costs import Cost, cost_of
+from suites.process_costs import Cost
 from suites.resident_memory import Resident
 from suites.small_models import byte_tokenizer, random_llama
 from suites.spoilt_props import SPOILT, Prop
@@ -103,17 +105,30 @@ def resume_here(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
 
 
 def small_scale(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
-    """A billion parameters become two million, compressed in this process, of which its growth alone counts."""
+    """A billion parameters become two million, and one fresh process compresses all, of which its growth alone counts.
 
-    def compress(_: str, model: Path, out: Path) -> Cost:
-        subject = require(_subject(config), StreamsModels)
-        cost = cost_of(lambda: subject.compress_streamed(model, out))
+    Time passes by the numbers that torch works on.
+    """
+
+    def process(spec: str, exact: bool) -> CountedProcess:
+        return CountedProcess(require(_subject(config), StreamsModels), spec, exact)
+
+    @cache
+    def shared(spec: str) -> CountedProcess:
+        started = process(spec, exact=True)
+        config.add_cleanup(started.close)
+        return started
+
+    def compress(spec: str, model: Path, out: Path) -> Cost:
+        cost = shared(spec).compress(model, out)
         return Cost(cost.seconds, 0, cost.growth)
 
     sizes = {"10M": (128, 2), "100M": (256, 4), "1B": (256, 24)}
     patch.setattr("suites.test_scale.SIZES", sizes)
+    patch.setattr("suites.test_scale.REPETITIONS", dict.fromkeys(sizes, 1))
     patch.setattr("suites.test_scale.SHARD", 2**21)
     patch.setattr("suites.test_scale.ALLOWANCE", 3 * 2**23)
+    patch.setattr("suites.test_scale.FreshProcess", process)
     patch.setattr("suites.test_scale.compress_in_fresh_process", compress)
 
 

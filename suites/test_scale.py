@@ -17,13 +17,13 @@ from harness.subject import CompressesModels, StreamsModels, Subject, TrainsToge
 from harness.texts import held_out_text
 from suites.fixtures_small import SmallCompression
 from suites.launched_training import Training, train, train_alone
-from suites.process_costs import Cost, compress_in_fresh_process, cost_of
+from suites.process_costs import Cost, FreshProcess, compress_in_fresh_process
 from suites.sharded_models import ShardedModel, save_sharded_llama
 from suites.small_models import byte_tokenizer
 
 MIB: Final = 2**20
-WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 3, 12
-"""Of the small models: 2 and 9 million parameters, in shards of 4 MiB."""
+WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 3, 15
+"""Of the small models: 2 and 12 million parameters, in shards of 4 MiB."""
 ROUNDS: Final = 5
 SIZES: Final = {"10M": (256, 13), "100M": (768, 17), "1B": (2048, 20)}
 """Width and blocks; the last one takes 2 GB on the disk, and the two outputs 2.3 GB."""
@@ -38,7 +38,7 @@ full_profile = pytest.mark.profile("full")
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardedModel, ShardedModel]:
-    """Two models of the same layers, one with four times as many of them."""
+    """Two models of the same layers, one with five times as many of them."""
     folder = tmp_path_factory.mktemp("sharded")
     few, many = (save_sharded_llama(folder / str(n), WIDTH, n, 4 * MIB) for n in (FEW_BLOCKS, MANY_BLOCKS))
     return few, many
@@ -46,21 +46,25 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardedModel, Sha
 
 @pytest.fixture(scope="module")
 def costs(
-    subject: Subject, sharded: tuple[ShardedModel, ShardedModel], tmp_path_factory: pytest.TempPathFactory
+    subject: Subject,
+    sharded: tuple[ShardedModel, ShardedModel],
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[list[Cost], list[Cost]]:
-    """Costs of compressing either, in turns, after a first time that does not count."""
-    streams = require(subject, StreamsModels)
+    """Costs of compressing either, in turns in one fresh process, after a first time that does not count."""
+    require(subject, StreamsModels)
     place = tmp_path_factory.mktemp("streamed")
 
     def cost(model: ShardedModel) -> Cost:
         out = place / "out"
-        found = cost_of(lambda: streams.compress_streamed(model.folder, out))
+        found = process.compress(model.folder, out)
         shutil.rmtree(out)
         return found
 
     few, many = sharded
-    cost(few)
-    pairs = [(cost(few), cost(many)) for _ in range(ROUNDS)]
+    with FreshProcess(pytestconfig.getoption("--subject"), exact=True) as process:
+        cost(few)
+        pairs = [(cost(few), cost(many)) for _ in range(ROUNDS)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 

@@ -85,7 +85,7 @@ def audition(
     if calls and recorder:
         save_calls(recorder.calls, calls)
     duration = run.end.duration if run.end else 0.0
-    return Audition(tuple(map(_verdict, run.records)), duration)
+    return Audition(tuple(_verdict(record, stage.judges_timings) for record in run.records), duration)
 
 
 def run_suite(stage: Stage, source: str, folder: Path, shared: Path, seed: int = 0, props: Sequence[str] = ()) -> Run:
@@ -115,33 +115,33 @@ def run_suite(stage: Stage, source: str, folder: Path, shared: Path, seed: int =
     return run
 
 
-def _verdict(record: CheckRecord) -> Verdict:
+def _verdict(record: CheckRecord, judges_timings: bool) -> Verdict:
     name = record.nodeid.partition("::")[2]
     return Verdict(
         check=f"{Path(record.nodeid.partition('::')[0]).name}::{name.partition('[')[0]}",
         nodeid=record.nodeid,
         criteria=record.criteria,
         outcome=record.outcome,
-        cell=_cell(record),
+        cell=_cell(record, judges_timings),
         message=record.message.partition("\n")[0],
     )
 
 
-def _cell(record: CheckRecord) -> Cell | None:
+def _cell(record: CheckRecord, judges_timings: bool) -> Cell | None:
     """A fixture that finds the subject wrong fails by assertion as well, though the check itself never begins."""
     if record.outcome == "failed" or (record.outcome == "error" and record.message.startswith(_VERDICTS)):
         return "assertion"
     if record.outcome == "error":
         return "crash"
-    return "figure" if record.outcome == "passed" and _misses_a_target(record) else None
+    return "figure" if record.outcome == "passed" and _misses_a_target(record, judges_timings) else None
 
 
-def _misses_a_target(record: CheckRecord) -> bool:
+def _misses_a_target(record: CheckRecord, judges_timings: bool) -> bool:
     """Whether a figure that the check recorded makes one of its rows RED."""
     rulebook = load_rulebook()
     criteria = filter(None, map(rulebook.get, record.criteria))
     return any(
-        figure.status is Status.RED and not figure.timing
+        figure.status is Status.RED and (judges_timings or not figure.timing)
         for criterion in criteria
         for figure in judge(criterion, [record], []).figures
     )

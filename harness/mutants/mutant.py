@@ -22,7 +22,8 @@ class Stage:
 
     `models` are names of small models in `suites.stage` and `props` names of what it changes in the suite for the run:
     shorter texts, a clock that counts forward passes, an instrument that measures wrongly. `only` selects checks by
-    name, as pytest's ``-k`` does. `needs` are modules without which it cannot be had.
+    name, as pytest's ``-k`` does. `needs` are modules without which it cannot be had. `judges_timings`: the clock is a
+    prop that is the same in each run, and the targets hold for small subjects, so that figures of timings count.
     """
 
     suite: str
@@ -31,6 +32,7 @@ class Stage:
     props: tuple[str, ...] = ()
     only: str = ""
     needs: tuple[str, ...] = ()
+    judges_timings: bool = False
 
     @property
     def whole(self) -> Stage:

@@ -1,6 +1,9 @@
 """Mutants of streaming large models and of training by several processes."""
 
-from harness.mutants.mutant import Stage, family_of_words
+from collections.abc import Mapping
+from dataclasses import replace
+
+from harness.mutants.mutant import Defect, Entry, Family, Stage, family_of_words
 from harness.mutants.reference.scaling import ScalingSubject
 
 MEMORY = "test_a_longer_model_takes_no_more_memory"
@@ -10,37 +13,42 @@ MEMORY_1B = "test_a_billion_parameters_fit"
 COST_1B = "test_a_parameter_costs_the_same_at_a_billion"
 TOGETHER = "test_two_processes_reach_the_loss_of_one"
 
-QUICK = Stage("test_scale.py", only="not processes")
-LARGE = Stage("test_scale.py", profile="full", props=("small-scale",), only="billion")
-LAUNCHED = Stage("test_scale.py", only="processes")
+SMALL = Stage("test_scale.py", profile="full", props=("small-scale",), only=WRITTEN, judges_timings=True)
+LONGER, LARGE, LAUNCHED = (replace(SMALL, only=each) for each in ("longer", "billion", "processes"))
+"""Checks that start processes."""
+
+
+def family(area: str, stage: Stage, criteria: Mapping[str, str], table: Mapping[str, Entry]) -> Family:
+    """Defects of the one subject of this module."""
+    return replace(
+        family_of_words(area, stage, lambda words, _: ScalingSubject(words), criteria, table), clean_name="scale"
+    )
+
 
 FAMILIES = (
-    family_of_words(
+    family(
         "scale",
-        QUICK,
-        lambda words, _: ScalingSubject(words),
+        SMALL,
         {MEMORY: "A.scale-memory", WRITTEN: "A.scale-memory", COST: "A.scale-cost"},
         {
-            "holds the whole model": (MEMORY,),
-            "cost grows with the square": (COST,),
             "a tensor left out": (WRITTEN,),
             "weights as they were": (WRITTEN,),
+            "holds the whole model": Defect((MEMORY,), LONGER),
+            "cost grows with the square": Defect((COST,), LONGER),
         },
     ),
-    family_of_words(
+    family(
         "scale-large",
         LARGE,
-        lambda words, _: ScalingSubject(words),
         {MEMORY_1B: "A.scale-memory-1b", COST_1B: "A.scale-cost-1b"},
         {
             "holds the whole model": (MEMORY_1B,),
             "cost grows with the square": (COST_1B,),
         },
     ),
-    family_of_words(
+    family(
         "scale-processes",
         LAUNCHED,
-        lambda words, _: ScalingSubject(words),
         {TOGETHER: "A.scale-data-parallel"},
         {
             "gradients not added up": (TOGETHER,),

@@ -41,9 +41,10 @@ class ScalingSubject(FolderSubject):
             with safe_open(shard, framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 - not a mapping
                     made[name] = self._rounded(name, stored.get_tensor(name).float())
-                    if self.defect == "cost grows with the square":
-                        for other in shards:
-                            sum(float(tensor.float().norm()) for tensor in load_file(other).values())
+            if self.defect == "cost grows with the square":  # the whole model once more for each shard
+                for other in shards:
+                    for name, tensor in load_file(other).items():
+                        self._rounded(name, tensor.float())
             if self.defect == "a tensor left out":
                 made.pop(next(iter(made)))
             save_file(made, plain / shard.name, {"format": "pt"})
