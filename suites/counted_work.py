@@ -17,11 +17,11 @@ from harness.subject import StreamsModels
 from suites.process_costs import Cost, FreshProcess
 
 
-class CountsNumbers(TorchDispatchMode):
+class CountsNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the numbers that operations read and write, in `numbers`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numbers = 0
 
     def __torch_dispatch__(

@@ -22,8 +22,8 @@ from suites.sharded_models import ShardedModel, save_sharded_llama
 from suites.small_models import byte_tokenizer
 
 MIB: Final = 2**20
-WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 3, 15
-"""Of the small models: 2 and 12 million parameters, in shards of 4 MiB."""
+WIDTH, FEW_BLOCKS, MANY_BLOCKS = 256, 3, 12
+"""Of the small models: 2 and 9 million parameters, in shards of 4 MiB."""
 ROUNDS: Final = 5
 SIZES: Final = {"10M": (256, 13), "100M": (768, 17), "1B": (2048, 20)}
 """Width and blocks; the last one takes 2 GB on the disk, and the two outputs 2.3 GB."""
@@ -38,7 +38,7 @@ full_profile = pytest.mark.profile("full")
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardedModel, ShardedModel]:
-    """Two models of the same layers, one with five times as many of them."""
+    """Two models of the same layers, one with four times as many of them."""
     folder = tmp_path_factory.mktemp("sharded")
     few, many = (save_sharded_llama(folder / str(n), WIDTH, n, 4 * MIB) for n in (FEW_BLOCKS, MANY_BLOCKS))
     return few, many

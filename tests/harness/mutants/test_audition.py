@@ -50,7 +50,7 @@ def test_a_subject_that_cannot_be_made_is_no_verdict(tmp_path: Path) -> None:
     ],
 )
 def test_verdicts_are_told_from_breakdowns(outcome: str, message: str, cell: str | None) -> None:
-    assert _cell(check("suites/test_a.py::test_b", "A.packing-exact", outcome=outcome, message=message)) == cell
+    assert _cell(check("suites/test_a.py::test_b", "A.packing-exact", outcome=outcome, message=message), False) == cell
 
 
 def test_every_stage_can_be_set_up() -> None:
@@ -63,11 +63,12 @@ def test_every_stage_can_be_set_up() -> None:
 
 
 def test_a_figure_that_misses_its_target_turns_the_check_red() -> None:
-    def recorded(name: str, value: float, timing: bool = False) -> str | None:
+    def recorded(name: str, value: float, timing: bool = False, judges_timings: bool = False) -> str | None:
         figures = {name: Figure(value=value, interval=(value, value), timing=timing)}
-        return _cell(check("suites/test_a.py::test_b", "A.mutants-killed", figures=figures))
+        return _cell(check("suites/test_a.py::test_b", "A.mutants-killed", figures=figures), judges_timings)
 
     assert recorded("surviving_mutants", 1.0) == "figure"
     assert recorded("surviving_mutants", 0.0) is None
     assert recorded("surviving_mutants", 1.0, timing=True) is None
+    assert recorded("surviving_mutants", 1.0, timing=True, judges_timings=True) == "figure"
     assert recorded("another_figure", 1.0) is None
