@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bitnet.errors import BitnetError
+from bitnet.errors import BitnetError, first_line
 
 #: Names of types in the file's header, in the order of the tensors behind it (as `safetensors.torch.save_file` has it).
 DTYPES: Mapping[torch.dtype, str] = MappingProxyType(
@@ -122,4 +122,6 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise BitnetError(f"{path} is not a readable safetensors file ({error}): copy or save it again.") from error
+        raise BitnetError(
+            f"{path} is not a readable safetensors file ({first_line(error)}): copy or save it again."
+        ) from error

@@ -55,7 +55,10 @@ class Description(BaseModel):
         filled.setdefault("num_key_value_heads", heads)
         if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             filled.setdefault("head_dim", hidden // heads)
-        rotary = dict(filled.get("rope_parameters") or filled.get("rope_scaling") or {})
+        given = filled.get("rope_parameters") or filled.get("rope_scaling") or {}
+        if not isinstance(given, Mapping):
+            raise ValueError("rope_parameters must be an object")
+        rotary = dict(given)
         rotary.setdefault("rope_type", rotary.pop("type", "default"))
         rotary.setdefault("rope_theta", filled.get("rope_theta", 10000.0))
         rotary.setdefault("original_max_position_embeddings", filled.get("max_position_embeddings"))
@@ -78,7 +81,7 @@ class Description(BaseModel):
             UnsupportedError: an architecture or option that the runtime does not have.
         """
         window, layers = config.get("sliding_window"), config.get("layer_types") or ["sliding_attention"]
-        used = config.get("use_sliding_window", True) and "sliding_attention" in layers
+        used = config.get("use_sliding_window", True) and "sliding_attention" in str(layers)
         if window is not None and used:
             raise UnsupportedError(source, f"sliding windows of {window} positions")
         try:

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bitnet.errors import BitnetError
+from bitnet.errors import BitnetError, first_line
 from bitnet.kernels import PackedPlane, PreparedWeight
 from bitnet.kernels.backends import native
 from bitnet.packed_manifest import PackedManifest
@@ -28,7 +28,9 @@ class TensorFile:
         try:
             self._file = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise BitnetError(f"{path} is not a readable safetensors file ({error}): copy or save it again.") from error
+            raise BitnetError(
+                f"{path} is not a readable safetensors file ({first_line(error)}): copy or save it again."
+            ) from error
         self._names = frozenset(self._file.keys())
 
     def __contains__(self, name: str) -> bool:

@@ -54,3 +54,8 @@ def test_damaged_files_and_two_of_a_name_are_refused(tmp_path):
     (tmp_path / "1").write_bytes(b"no tensors at all")
     with pytest.raises(BitnetError, match="not a readable safetensors file"):
         TensorReader(tmp_path / "1")
+    header = b'{"x": {"dtype": "F\\n32", "shape": [1], "data_offsets": [0, 4]}}'
+    (tmp_path / "1").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(BitnetError, match="not a readable safetensors file") as refusal:
+        TensorReader(tmp_path / "1")
+    assert "\n" not in str(refusal.value)

@@ -34,6 +34,9 @@ def test_a_sliding_window_is_refused_where_a_layer_uses_it():
 def test_what_is_no_configuration_is_refused_by_name():
     with pytest.raises(BitnetError, match=r"does not fit folder/config.json"):
         Description.of({}, "folder/config.json")
+    for damaged in ({"rope_parameters": -1}, {"sliding_window": 3, "layer_types": 7}):
+        with pytest.raises(BitnetError, match=r"does not fit folder/config.json"):
+            Description.of(damaged, "folder/config.json")
 
 
 def test_end_tokens_of_a_generation_config_are_numbers(tmp_path):
