@@ -96,6 +96,9 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
 #: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
 #: bits.
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
+#: Where `max_minutes` are given: bits that the first attempt begins with, and floating-point operations that recovery
+#: may take for each minute, four tenths of it on a core of 7e10 a second.
+STARTING_BITS, OPERATIONS_PER_MINUTE = 4.5, 1.75e12
 
 
 def size_class(parameters: int) -> SizeClass:
@@ -177,7 +180,8 @@ class Phase4Config(BaseModel):
     starting_bits: Annotated[float, Field(ge=1.6, le=16.0)] | None = None
     """Bits for a quantized weight that compensation begins with; they go to the layers where planes promise most.
 
-    None gives every layer `planes`, which no layer goes below in any case.
+    None gives every layer `planes`, which no layer goes below in any case; above 50 million parameters, where
+    `max_minutes` are given and no planes, it takes 4.5.
     """
     bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
     """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
@@ -185,7 +189,10 @@ class Phase4Config(BaseModel):
     None adds none.
     """
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
-    """Minutes after which the fallback chain takes no further step; None switches it off."""
+    """Minutes after which the fallback chain takes no further step; None switches it off.
+
+    Above 50 million parameters recovery's `fine_tune_budget` goes by them as well.
+    """
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""
     scale_dtype: ScaleDtype = "float16"
@@ -292,10 +299,20 @@ class Phase4Config(BaseModel):
             planes = PLANES_BEFORE_FALLBACKS if lower else PLANES
             chosen = {**COMPENSATED, "planes": planes}
             values |= {name: value for name, value in chosen.items() if name not in self.model_fields_set}
+            values |= self._within_minutes()
         for name in ("sparsity_threshold", "compression_target"):
             if values[name] is None:
                 values[name] = getattr(row, name)
         return type(self).model_construct(_fields_set=set(self.model_fields_set), **values)
+
+    def _within_minutes(self) -> dict[str, float]:
+        """What `max_minutes` decides where the user did not."""
+        if self.max_minutes is None:
+            return {}
+        chosen = {"fine_tune_budget": OPERATIONS_PER_MINUTE * self.max_minutes}
+        if "planes" not in self.model_fields_set:
+            chosen["starting_bits"] = STARTING_BITS
+        return {name: value for name, value in chosen.items() if name not in self.model_fields_set}
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
@@ -320,7 +337,8 @@ class Phase4Config(BaseModel):
 
         Settings that are left to the model's size are left out, as a value in a file is one that the user gave.
         """
-        left_open = {"rule", "planes", *COMPENSATED, *(name for recipe in RECIPES.values() for name in recipe)}
+        recipes = {name for recipe in RECIPES.values() for name in recipe}
+        left_open = {"rule", "planes", "starting_bits", "fine_tune_budget", *COMPENSATED, *recipes}
         return dump_yaml(self.model_dump(mode="json", exclude=left_open - self.model_fields_set))
 
     def overrides(self) -> list[str]:
