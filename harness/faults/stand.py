@@ -57,6 +57,16 @@ class Launcher(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Programs that are started within the block hear SIGINT, even if a shell has us ignore it in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+
+
 class Spawning:
     """Starts a program as it is."""
 
@@ -67,9 +77,11 @@ class Spawning:
         """See `Launcher`."""
         given = {**os.environ, **MANNERS, **environment, ARM: arm, "LD_PRELOAD": str(self._shim)}
         with files.with_suffix(".out").open("ab") as out, files.with_suffix(".err").open("ab") as told:
-            started = subprocess.Popen(
-                [*self._command, *words], cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=out, stderr=told
-            )
+            command = [*self._command, *words]
+            with interruptible():
+                started = subprocess.Popen(
+                    command, cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=out, stderr=told
+                )
         started.returncode = 0  # `wait` waits for it
         return started.pid
 
@@ -92,9 +104,11 @@ class Forking:
         given["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         command = [sys.executable, "-P", str(Path(server.__file__)), str(shim), module, *words]
         self._told = (folder / "server.err").open("w+")
-        self._server = subprocess.Popen(
-            command, cwd=folder, env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._told, text=True
-        )
+        told, pipe = self._told, subprocess.PIPE
+        with interruptible():
+            self._server = subprocess.Popen(
+                command, cwd=folder, env=given, stdin=pipe, stdout=pipe, stderr=told, text=True
+            )
         self.first = self._answer(2 * PATIENCE)
 
     def start(self, words: Sequence[str], folder: Path, arm: str, environment: Mapping[str, str], files: Path) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from harness.errors import AuditError
 from harness.faults import shim
 from harness.faults.shim import Fault, NoShim, Point, build
-from harness.faults.stand import Ended, Stand, open_stand
+from harness.faults.stand import Ended, Stand, interruptible, open_stand
 
 PROGRAM = """
 import os, subprocess, sys, time
@@ -132,6 +133,19 @@ def test_memory_runs_out(stand):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signals_arrive(stand, number, code):
     assert run(stand, Fault("signal", WRITE, number)).code == code
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.default_int_handler])
+def test_a_program_can_be_interrupted_although_a_background_job_cannot(before):
+    kept = signal.signal(signal.SIGINT, before)
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    try:
+        with interruptible():
+            told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    assert told == "True\n"
 
 
 def test_a_run_that_is_stopped_goes_on_when_it_is_told_to(stand, opened):
