@@ -90,7 +90,7 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
         "granularity": "group",
         "group_size": 192,
         "scale_dtype": "uint8",
-        "smoothing": 0.5,
+        "smoothing": 0.25,
     }
 )
 #: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer

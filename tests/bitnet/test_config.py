@@ -98,7 +98,7 @@ def test_resolving_never_overwrites_the_user() -> None:
 def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
     resolved = Phase4Config().resolved(10**8)
     assert (resolved.compensation, resolved.planes, resolved.codec) == ("sequential", 3, "base3")
-    assert (resolved.granularity, resolved.group_size, resolved.smoothing) == ("group", 192, 0.5)
+    assert (resolved.granularity, resolved.group_size, resolved.smoothing) == ("group", 192, 0.25)
     assert Phase4Config(granularity="channel").resolved(10**8).granularity == "channel"
     assert Phase4Config(max_minutes=10.0).resolved(10**8).planes == 2
     assert Phase4Config(starting_bits=4.5).resolved(10**8).planes == 2
