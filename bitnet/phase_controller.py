@@ -95,8 +95,6 @@ def _run(
         with stages.stage("calibrate") as advance:
             calibration = calibrate(run, advance)
         with stages.stage("compress") as advance:
-            if calibration.compensation is not None:
-                smooth(run.loaded.model, calibration.compensation.tokens, run.config.smoothing)
             if run.loaded.streamed:
                 made = compress_streamed(run, calibration, temporary, advance)
             else:
@@ -187,7 +185,10 @@ def evaluate(run: Run, model: PreTrainedModel, progress: Advance | None = None) 
 
 
 def calibrate(run: Run, progress: Advance) -> Calibration:
-    """Stage 3: samples of the calibration text and, for rule "optimal", the second moments that it weighs by."""
+    """Stage 3: samples of the calibration text and, for rule "optimal", the second moments that it weighs by.
+
+    Where compensation follows, the model is smoothed in place (`bitnet.smoothing`): it computes what it did.
+    """
     config = run.config
     samples = calibration_samples(
         run.loaded.tokenizer,
@@ -200,6 +201,7 @@ def calibrate(run: Run, progress: Advance) -> Calibration:
     report = CalibrationReport(text.source, config.calibration_samples, len(samples), samples.numel())
     if config.compensation == "sequential":
         read = compensation_text(run.loaded, config, text.content, text.source, progress)
+        smooth(run.loaded.model, read.tokens, config.smoothing)
         more = reconstruction_text(run.loaded, config, text.content, read) if config.reconstruction_steps else None
         return Calibration(samples, None, report, read, more)
     moments = None
