@@ -1,9 +1,9 @@
 // The part of a kernel that is the same for every instruction set, compiled once for each.
 //
 // The including file defines, in namespace bitnet and inside an anonymous namespace, `struct Micro` with
-//   template <int T> static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums);
-// which writes sums[t * 64 + row] = sum over k of digit(row, k) * x(t, k) for one block of 64 rows; `sums` lies on
-// a cache line.
+//   template <int T> static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums);
+// which writes sums[t * 64 + row] = sum over k of digit(row, k) * x[t * stride + k] for one block of 64 rows; `sums`
+// lies on a cache line.
 #pragma once
 
 #include "kernel.h"
@@ -31,12 +31,13 @@ inline Floats load(const float* from) {
 }
 
 template <int T>
-inline void group_sums(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
-    Micro::template run<T>(w, steps < kMaxSteps ? steps : kMaxSteps, x, sums);
+inline void group_sums(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
+    Micro::template run<T>(w, steps < kMaxSteps ? steps : kMaxSteps, x, stride, sums);
     for (int64_t done = kMaxSteps; done < steps; done += kMaxSteps) {
         alignas(64) int32_t more[T * kRows];
         const int64_t left = steps - done;
-        Micro::template run<T>(w + done * kBlockBytes, left < kMaxSteps ? left : kMaxSteps, x + done * kStep * T, more);
+        Micro::template run<T>(w + done * kBlockBytes, left < kMaxSteps ? left : kMaxSteps, x + done * kStep, stride,
+                               more);
         for (int i = 0; i < T * kRows; ++i) sums[i] += more[i];
     }
 }
@@ -70,17 +71,22 @@ inline void write_result(const Matrix& m, const Tokens& x, int64_t start, int64_
     }
 }
 
+// Fetch the lines that will be written to.
+template <int T>
+inline void expect_result(const Matrix& m, const Tokens& x, int64_t start, int64_t row, int64_t rows) {
+    for (int t = 0; t < T; ++t)
+        for (int64_t r = 0; r < rows; r += kRowLanes)
+            __builtin_prefetch(x.result + (start + t) * m.rows + row + r, 1);
+}
+
 template <int T>
 void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
     alignas(64) Integers sums[T * kVectors];
     alignas(64) Floats total[T * kVectors] = {};
     const int64_t row = index * kRows;
     const int64_t rows = m.rows - row < kRows ? m.rows - row : kRows;
-    const int8_t* codes = x.codes + start * m.steps * kStep;
-    if (x.result)
-        for (int t = 0; t < T; ++t)
-            for (int64_t r = 0; r < rows; r += kRowLanes)
-                __builtin_prefetch(x.result + (start + t) * m.rows + row + r, 1);
+    const int8_t* codes = x.codes + start * x.stride;
+    if (x.result) expect_result<T>(m, x, start, row, rows);
     for (int64_t p = 0; p < m.plane_count; ++p) {
         const uint8_t* w = m.planes[p].digits + index * m.steps * kBlockBytes;
         const float* scale = m.planes[p].scales + index * m.groups * kRows;
@@ -88,7 +94,8 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
             const int64_t step = g * m.group_steps;
             const int64_t left = m.steps - step;
             const int64_t steps = left < m.group_steps ? left : m.group_steps;
-            group_sums<T>(w + step * kBlockBytes, steps, codes + step * kStep * T, reinterpret_cast<int32_t*>(sums));
+            group_sums<T>(w + step * kBlockBytes, steps, codes + step * kStep, x.stride,
+                          reinterpret_cast<int32_t*>(sums));
 #pragma GCC unroll 1  // with T tokens in registers at once, half of them would be spilled
             for (int t = 0; t < T; ++t)
                 for (int v = 0; v < kVectors; ++v) {
@@ -102,33 +109,46 @@ void block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
     if (x.result) write_result<T>(m, x, start, row, rows, total);
 }
 
-// Whole blocks of the usual product of decoding: one token, one plane, one scale for each row. What stands between the
-// last weights of a block and the first of the next holds up the stream from memory: here it is as little as there can be.
-inline void plain_blocks(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
-    const Integers sum_x = Integers{} + x.sums[0];
-    const Floats scale_x = Floats{} + x.scales[0];
-    for (int64_t index = first; index < last; ++index) {
-        alignas(64) Integers sums[kVectors];
-        Micro::template run<1>(m.planes[0].digits + index * m.steps * kBlockBytes, m.steps, x.codes,
-                               reinterpret_cast<int32_t*>(sums));
-        for (int v = 0; v < kVectors; ++v) {
-            const int64_t row = index * kRows + v * kWidth;
+// The usual product: one plane, one scale for each row.
+inline bool plain(const Matrix& m, const Tokens& x) {
+    return x.result && !x.accumulators && m.plane_count == 1 && m.groups == 1 && m.steps <= kMaxSteps;
+}
+
+// A whole block of it.
+template <int T>
+inline void plain_block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
+    alignas(64) Integers sums[T * kVectors];
+    const int64_t row = index * kRows;
+    if constexpr (T > 1) expect_result<T>(m, x, start, row, kRows);
+    Micro::template run<T>(m.planes[0].digits + index * m.steps * kBlockBytes, m.steps, x.codes + start * x.stride,
+                           x.stride, reinterpret_cast<int32_t*>(sums));
+    for (int v = 0; v < kVectors; ++v) {
+        const int64_t first = row + v * kWidth;
+        const Floats scale = load(m.planes[0].scales + first);
+        for (int t = 0; t < T; ++t) {
             // Added to zero, as every sum is, so that -0 does not remain.
-            const Floats total = Floats{} + __builtin_convertvector(sums[v] - sum_x, Floats) * load(m.planes[0].scales + row);
-            const Floats value = m.bias ? total * scale_x + load(m.bias + row) : total * scale_x;
-            __builtin_memcpy(x.result + row, &value, sizeof value);
+            const Integers sum = sums[t * kVectors + v] - x.sums[start + t];
+            const Floats total = Floats{} + __builtin_convertvector(sum, Floats) * scale;
+            const Floats value = m.bias ? total * x.scales[start + t] + load(m.bias + first) : total * x.scales[start + t];
+            __builtin_memcpy(x.result + (start + t) * m.rows + first, &value, sizeof value);
         }
     }
 }
 
+template <int T>
+void any_block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
+    if (plain(m, x) && (index + 1) * kRows <= m.rows) return plain_block<T>(m, x, start, index);
+    block<T>(m, x, start, index);
+}
+
 void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
-    if (x.count == 1 && x.result && m.plane_count == 1 && m.groups == 1 && m.steps <= kMaxSteps) {
-        const int64_t whole = m.rows / kRows < last ? m.rows / kRows : last;
-        if (first < whole) plain_blocks(m, x, first, whole);
-        first = first < whole ? whole : first;
-    }
+    // What stands between the last weights of a block and the first of the next holds up the stream from memory: where
+    // one token takes all the weights there is nothing else.
+    if (x.count == 1 && plain(m, x))
+        for (; first < last && (first + 1) * kRows <= m.rows; ++first) plain_block<1>(m, x, 0, first);
     using Block = void (*)(const Matrix&, const Tokens&, int64_t, int64_t);
-    static constexpr Block kBlocks[kTile] = {block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
+    static constexpr Block kBlocks[kTile] = {any_block<1>, any_block<2>, any_block<3>,
+                                             any_block<4>, any_block<5>, any_block<6>};
     for (int64_t index = first; index < last; ++index)
         for (int64_t start = 0; start < x.count;) {
             const int64_t size = tile_size(x.count, start);

@@ -16,6 +16,9 @@ inline __m512i broadcast(const int8_t* four) {
 typedef int32_t Sums __attribute__((vector_size(64), may_alias));
 typedef uint32_t Wrapping __attribute__((vector_size(64)));
 
+// Bytes of weights that are fetched ahead for several tokens.
+constexpr int kAhead = 2048;
+
 // Products with bits 0 to 2 i + 1 of every byte become sums.
 inline void store(const Sums (&part)[4], int32_t* sums) {
     Sums* const out = reinterpret_cast<Sums*>(sums);
@@ -56,16 +59,18 @@ inline void one_token(const uint8_t* w, int64_t steps, const int8_t* x, int32_t*
 
 struct Micro {
     template <int T>
-    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         if constexpr (T == 1) return one_token(w, steps, x, sums);
         Sums part[T][4] = {};
         __m512i digits[4];
         do {
+            // The processor's own prefetch ends at each page, and several tokens' products leave no room to wait.
+            _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead, _MM_HINT_T0);
             unpack(w, digits);
 #pragma GCC unroll 6
-            for (int t = 0; t < T; ++t) multiply_add(part[t], digits, x + kStep * t);
+            for (int t = 0; t < T; ++t) multiply_add(part[t], digits, x + stride * t);
             w += kBlockBytes;
-            x += kStep * T;
+            x += kStep;
         } while (--steps);
 #pragma GCC unroll 6
         for (int t = 0; t < T; ++t) store(part[t], sums + t * kRows);

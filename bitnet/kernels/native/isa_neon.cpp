@@ -32,15 +32,15 @@ inline int8x16_t four(const int8_t* x) {
 
 // V vectors of four lanes each.
 template <int T, int V>
-inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
     Parts parts[T][V];
-    for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep * T)
+    for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep)
         for (int v = 0; v < V; ++v) {
             const uint8x16_t bytes = vld1q_u8(w + 16 * v);
             const auto masked = [&](uint8_t mask) { return vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(mask))); };
             const int8x16_t top = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 6));
             const int8x16_t digits[4] = {masked(0x03), masked(0x0F), masked(0x3F), top};
-            for (int t = 0; t < T; ++t) parts[t][v].add(digits, four(x + kStep * t));
+            for (int t = 0; t < T; ++t) parts[t][v].add(digits, four(x + stride * t));
         }
     for (int t = 0; t < T; ++t)
         for (int v = 0; v < V; ++v) parts[t][v].store(sums + t * kRows + 4 * v);
@@ -48,9 +48,9 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* s
 
 struct Micro {
     template <int T>
-    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         constexpr int kVectors = T == 1 ? 4 : T == 2 ? 2 : 1;  // what fits into 32 registers
-        for (int v = 0; v < 4; v += kVectors) vectors<T, kVectors>(w + 16 * v, steps, x, sums + 4 * v);
+        for (int v = 0; v < 4; v += kVectors) vectors<T, kVectors>(w + 16 * v, steps, x, stride, sums + 4 * v);
     }
 };
 

@@ -6,12 +6,12 @@ namespace {
 
 struct Micro {
     template <int T>
-    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         for (int i = 0; i < T * kRows; ++i) sums[i] = 0;
-        for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep * T)
+        for (int64_t s = 0; s < steps; ++s, w += kBlockBytes, x += kStep)
             for (int t = 0; t < T; ++t)
                 for (int p = 0; p < 4; ++p) {
-                    const int8_t* four = x + kStep * t;
+                    const int8_t* four = x + stride * t;
                     int32_t* out = sums + t * kRows + p * kRowLanes;
                     for (int r = 0; r < kRowLanes; ++r) {
                         int32_t sum = 0;

@@ -43,10 +43,11 @@ struct Matrix {
     const float* bias;    // [rows] or null
 };
 
-// Quantized tokens. Tile by tile, the int8 codes of a tile of T tokens lie as [steps][T][4].
+// Quantized tokens.
 struct Tokens {
     int64_t count;
-    const int8_t* codes;
+    const int8_t* codes;    // [count] rows of 4 * steps int8 codes
+    int64_t stride;         // bytes from one row of codes to the next
     const int32_t* sums;    // [count][groups]: sum of the codes of each scale group
     const float* scales;    // [count]
     float* result;          // [count][rows], or null

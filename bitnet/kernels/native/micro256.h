@@ -14,9 +14,9 @@ inline __m256i broadcast(const int8_t* four) {
     return _mm256_set1_epi32(bits);
 }
 
-// `Count` tokens of a tile of T, and V vectors of lanes.
-template <int T, int Count, int V>
-inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+// `Count` tokens, and V vectors of lanes.
+template <int Count, int V>
+inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
     Sum sum[Count][V];
     do {
         const int64_t run = steps < Sum::kSteps ? steps : Sum::kSteps;
@@ -24,10 +24,10 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* s
         do {
             for (int v = 0; v < V; ++v) {
                 const Digits digits(w + 32 * v);
-                for (int t = 0; t < Count; ++t) sum[t][v].add(digits, broadcast(x + kStep * t));
+                for (int t = 0; t < Count; ++t) sum[t][v].add(digits, broadcast(x + stride * t));
             }
             w += kBlockBytes;
-            x += kStep * T;
+            x += kStep;
         } while (--s);
         for (int t = 0; t < Count; ++t)
             for (int v = 0; v < V; ++v) sum[t][v].flush();
@@ -40,12 +40,12 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* s
 struct Micro {
     // At most Sum::kTokens tokens at a time, from token `First` on: what fits into 16 registers.
     template <int T, int First = 0>
-    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int32_t* sums) {
+    static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         constexpr int kCount = T - First < Sum::kTokens ? T - First : Sum::kTokens;
         constexpr int kVectors = kCount == 1 && Sum::kTokens > 1 ? 2 : 1;
         for (int v = 0; v < 2; v += kVectors)
-            vectors<T, kCount, kVectors>(w + 32 * v, steps, x + kStep * First, sums + First * kRows + 8 * v);
-        if constexpr (First + kCount < T) run<T, First + kCount>(w, steps, x, sums);
+            vectors<kCount, kVectors>(w + 32 * v, steps, x + stride * First, stride, sums + First * kRows + 8 * v);
+        if constexpr (First + kCount < T) run<T, First + kCount>(w, steps, x, stride, sums);
     }
 };
 

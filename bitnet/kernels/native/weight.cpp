@@ -12,7 +12,7 @@
 namespace bitnet {
 namespace {
 
-constexpr size_t kLine = 64;
+constexpr int64_t kLine = 64;
 
 // Work that is worth a thread: starting and joining one takes tens of microseconds.
 constexpr int64_t kWorkPerThread = int64_t{1} << 24;
@@ -42,17 +42,17 @@ const Isa& find_isa(const std::string& name) {
 }
 
 void Activations::reserve(int64_t count, const Matrix& like) {
-    const size_t row = static_cast<size_t>(like.steps) * kStep;
+    const int64_t row = like.steps * kStep;
     // Rows of a power of two bytes would share few lines of the cache: keep them a line apart.
-    stride_ = row + kLine;
-    if (rows_capacity_ < stride_ * kTile) {
-        rows_ = aligned<int8_t>(stride_ * kTile);
-        rows_capacity_ = stride_ * kTile;
-        unspread_ = aligned<int8_t>(stride_);
+    stride_ = (row + kLine - 1) / kLine * kLine + kLine;
+    const size_t bytes = static_cast<size_t>(stride_ * count);
+    if (capacity_ < bytes) {
+        codes_ = aligned<int8_t>(bytes);
+        capacity_ = bytes;
     }
-    if (capacity_ < row * count) {
-        codes_ = aligned<int8_t>(row * count);
-        capacity_ = row * count;
+    if (row_capacity_ < static_cast<size_t>(row)) {
+        unspread_ = aligned<int8_t>(static_cast<size_t>(row));
+        row_capacity_ = static_cast<size_t>(row);
     }
     sums_.resize(static_cast<size_t>(count * like.groups));
     scales_.resize(static_cast<size_t>(count));
@@ -66,32 +66,19 @@ void Activations::add_up(const Isa& isa, const int8_t* row, const Matrix& like, 
         *sums++ = isa.sum(row + first, first + group < width ? group : width - first);
 }
 
-// The rows of a tile, four inputs of each token side by side.
-void Activations::place(int8_t* tile, int64_t size, const Matrix& like) {
-    for (int64_t t = 0; t < size; ++t) {
-        const int8_t* row = rows_.get() + t * stride_;
-        for (int64_t s = 0; s < like.steps; ++s) std::memcpy(tile + (s * size + t) * kStep, row + s * kStep, kStep);
-    }
-}
-
 template <class Row>
 void Activations::fill(const Isa& isa, int64_t count, int64_t width, const Matrix& like, const Row& write_row) {
     reserve(count, like);
     const int64_t padded = like.steps * kStep;
     const bool apart = padded_groups(like);
-    for (int64_t start = 0, size; start < count; start += size) {
-        size = tile_size(count, start);
-        int8_t* tile = codes_.get() + start * padded;
-        for (int64_t t = 0; t < size; ++t) {
-            int8_t* row = size == 1 ? tile : rows_.get() + t * stride_;
-            scales_[static_cast<size_t>(start + t)] = write_row(start + t, apart ? unspread_.get() : row);
-            if (apart) {
-                std::memset(row, 0, static_cast<size_t>(padded));
-                spread(unspread_.get(), width, like.group_size, like.group_steps, row);
-            }
-            add_up(isa, row, like, &sums_[static_cast<size_t>((start + t) * like.groups)]);
+    for (int64_t t = 0; t < count; ++t) {
+        int8_t* row = codes_.get() + t * stride_;
+        scales_[static_cast<size_t>(t)] = write_row(t, apart ? unspread_.get() : row);
+        if (apart) {
+            std::memset(row, 0, static_cast<size_t>(padded));
+            spread(unspread_.get(), width, like.group_size, like.group_steps, row);
         }
-        if (size > 1) place(tile, size, like);
+        add_up(isa, row, like, &sums_[static_cast<size_t>(t * like.groups)]);
     }
 }
 

@@ -22,18 +22,18 @@ public:
     void quantize(const Isa& isa, const float* x, int64_t count, int64_t width, const Matrix& like);
     // Take codes [count][width] as they are, with scale 1.
     void take(const Isa& isa, const int8_t* codes, int64_t count, int64_t width, const Matrix& like);
-    Tokens tokens() const { return {count_, codes_.get(), sums_.data(), scales_.data(), nullptr, nullptr}; }
+    Tokens tokens() const { return {count_, codes_.get(), stride_, sums_.data(), scales_.data(), nullptr, nullptr}; }
 
 private:
     void reserve(int64_t count, const Matrix& like);
     template <class Row>
     void fill(const Isa& isa, int64_t count, int64_t width, const Matrix& like, const Row& write_row);
     void add_up(const Isa& isa, const int8_t* row, const Matrix& like, int32_t* sums);
-    void place(int8_t* tile, int64_t size, const Matrix& like);
 
     int64_t count_ = 0;
-    size_t capacity_ = 0, rows_capacity_ = 0, stride_ = 0;
-    Aligned<int8_t> codes_, rows_, unspread_;
+    int64_t stride_ = 0;
+    size_t capacity_ = 0, row_capacity_ = 0;
+    Aligned<int8_t> codes_, unspread_;
     std::vector<int32_t> sums_;
     std::vector<float> scales_;
 };
