@@ -129,7 +129,7 @@ inline void plain_block(const Matrix& m, const Tokens& x, int64_t start, int64_t
             // Added to zero, as every sum is, so that -0 does not remain.
             const Integers sum = sums[t * kVectors + v] - x.sums[start + t];
             const Floats total = Floats{} + __builtin_convertvector(sum, Floats) * scale;
-            const Floats value = m.bias ? total * x.scales[start + t] + load(m.bias + first) : total * x.scales[start + t];
+            const Floats scaled = total * x.scales[start + t], value = m.bias ? scaled + load(m.bias + first) : scaled;
             __builtin_memcpy(x.result + (start + t) * m.rows + first, &value, sizeof value);
         }
     }
