@@ -9,6 +9,7 @@ loss = (1 - d) CE + d KL(teacher || student) + h H, all per token and in nats bu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,6 +18,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import PreTrainedModel
 
 from bitnet.errors import BitnetError
+
+#: Positions whose distributions are compared at once.
+POSITIONS = 64
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,16 @@ class RecoveryLoss:
     def __call__(self, student: PreTrainedModel, batch: Int64[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
         """The loss of `student` on `batch`."""
         deep = self.hidden > 0
+        taught = None
+        if self.teacher is not None and self._teaches:  # before the student's graph takes its memory
+            with torch.no_grad():
+                taught = self.teacher(input_ids=batch, use_cache=False, output_hidden_states=deep)
         output = student(input_ids=batch, use_cache=False, output_hidden_states=deep)
         loss: Tensor = output.logits.new_zeros((), dtype=torch.float32)
         if self.distillation < 1:
             loss = loss + (1 - self.distillation) * token_losses(output.logits, batch).mean()
-        if self.teacher is None or not self._teaches:
+        if taught is None:
             return loss
-        with torch.no_grad():
-            taught = self.teacher(input_ids=batch, use_cache=False, output_hidden_states=deep)
         if self.distillation > 0:
             loss = loss + self.distillation * divergence(output.logits, taught.logits)
         if deep:
@@ -66,9 +72,34 @@ def token_losses(
 def divergence(
     student: Float[Tensor, "batch tokens vocabulary"], teacher: Float[Tensor, "batch tokens vocabulary"]
 ) -> Float[Tensor, ""]:
-    """KL(teacher || student) in nats, averaged over the positions."""
-    learned, taught = (log_softmax(logits.flatten(0, 1).float(), dim=-1) for logits in (student, teacher))
-    return kl_div(learned, taught, reduction="batchmean", log_target=True)
+    """KL(teacher || student) in nats, averaged over the positions; gradients reach `student` alone."""
+    result: Tensor = _Divergence.apply(student.flatten(0, 1), teacher.flatten(0, 1))
+    return result
+
+
+class _Divergence(torch.autograd.Function):
+    """Works through the positions bit by bit, and keeps the gradient by the student's logits and nothing else.
+
+    Autograd would keep both logarithms and make several more arrays of that size, each a large vocabulary wide.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Float[Tensor, "n vocabulary"], teacher: Float[Tensor, "n vocabulary"]) -> Tensor:
+        total = student.new_zeros((), dtype=torch.promote_types(student.dtype, torch.float32))
+        # d KL / d logits = (softmax(student) - softmax(teacher)) / positions
+        gradient = torch.empty_like(student)
+        parts = (tensor.split(POSITIONS) for tensor in (student, teacher, gradient))
+        for ours, theirs, slope in zip(*parts, strict=True):
+            learned, taught = (log_softmax(logits.to(total.dtype), dim=-1) for logits in (ours, theirs))
+            total += kl_div(learned, taught, reduction="sum", log_target=True)
+            slope.copy_(learned.exp_().sub_(taught.exp_()).div_(len(student)))
+        ctx.save_for_backward(gradient)
+        return total / len(student)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return slope * gradient, None
 
 
 def state_distance(

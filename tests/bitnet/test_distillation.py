@@ -47,6 +47,41 @@ def test_divergence_is_that_of_the_student_from_the_teacher():
     assert float(divergence(ours, theirs)) != pytest.approx(float(divergence(theirs, ours)), rel=1e-3)
 
 
+def test_the_slope_of_divergence_is_the_derivative():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 5, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda ours: 3 * divergence(ours, teacher), student.requires_grad_())
+
+
+def test_divergence_does_not_depend_on_how_positions_are_parted(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(3, 50, 7, generator=generator) for _ in range(2))
+    results = []
+    for positions in (1, 64, 1000):
+        monkeypatch.setattr("bitnet.distillation.POSITIONS", positions)
+        ours = student.clone().requires_grad_()
+        loss = divergence(ours, teacher)
+        loss.backward()
+        results.append((loss.detach(), ours.grad))
+    for loss, slope in results[1:]:
+        torch.testing.assert_close(loss, results[0][0])
+        torch.testing.assert_close(slope, results[0][1])
+
+
+def test_bfloat16_logits_get_bfloat16_slopes_of_a_float32_divergence():
+    generator = torch.Generator().manual_seed(0)
+    exact, teacher = (torch.randn(2, 9, 33, generator=generator) for _ in range(2))
+    student = exact.bfloat16().requires_grad_()
+    loss = divergence(student, teacher)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    same = exact.bfloat16().float().requires_grad_()
+    expected = divergence(same, teacher)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(student.grad, same.grad.bfloat16())
+
+
 def test_parts_are_weighed():
     student, teacher = models()
     ce, kl = (value(RecoveryLoss(teacher, distillation=d), student) for d in (0.0, 1.0))
