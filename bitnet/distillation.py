@@ -73,7 +73,7 @@ def divergence(
     student: Float[Tensor, "batch tokens vocabulary"], teacher: Float[Tensor, "batch tokens vocabulary"]
 ) -> Float[Tensor, ""]:
     """KL(teacher || student) in nats, averaged over the positions; gradients reach `student` alone."""
-    result: Tensor = _Divergence.apply(student.flatten(0, 1), teacher.flatten(0, 1))
+    result: Tensor = _Divergence.apply(student.flatten(0, 1), teacher.flatten(0, 1))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -88,7 +88,7 @@ class _Divergence(torch.autograd.Function):
         total = student.new_zeros((), dtype=torch.promote_types(student.dtype, torch.float32))
         # d KL / d logits = (softmax(student) - softmax(teacher)) / positions
         gradient = torch.empty_like(student)
-        parts = (tensor.split(POSITIONS) for tensor in (student, teacher, gradient))
+        parts = (torch.split(tensor, POSITIONS) for tensor in (student, teacher, gradient))
         for ours, theirs, slope in zip(*parts, strict=True):
             learned, taught = (log_softmax(logits.to(total.dtype), dim=-1) for logits in (ours, theirs))
             total += kl_div(learned, taught, reduction="sum", log_target=True)
@@ -97,7 +97,7 @@ class _Divergence(torch.autograd.Function):
         return total / len(student)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return slope * gradient, None
 
