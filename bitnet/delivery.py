@@ -42,14 +42,18 @@ def deliver(
 ) -> Phase4Result:
     """Write everything into the empty folder `directory` and return what its `result.json` says.
 
-    `errors` are `weight_errors`; the full-precision weights themselves are not needed any more.
+    `errors` are `weight_errors`; the full-precision weights themselves are not needed any more. Those of `recovery`
+    go as soon as they are written.
     """
     packed, fp16 = directory / "packed", directory / "fp16"
     streamed = run.loaded.streamed
+    zero_fraction = recovery.packed.zero_fraction
     if streamed:  # the artefacts have been written, layer by layer
         _record_streamed(run, directory)
     else:
         _write_artefacts(run, recovery.packed, directory)
+        # What follows looks at the artefacts, and needs the memory.
+        recovery.packed.model.to("meta")
     tokens = encode(run.loaded.tokenizer, run.evaluation_text.content)
     limit = min(AGREEMENT_TOKENS, run.config.evaluation_tokens or AGREEMENT_TOKENS)
     outcome = Outcome(
@@ -63,6 +67,7 @@ def deliver(
         sizes=sizes(run.parameters, packed, fp16),
         verification=_verification(directory, streamed),
         weight_errors=errors,
+        zero_fraction=zero_fraction,
     )
     result = _save(directory, track(outcome.result(packed, stages.rows), directory))
     registered = register(result, directory)

@@ -55,6 +55,8 @@ class Outcome:
     sizes: Sizes
     verification: VerificationRow
     weight_errors: Mapping[str, float | None]
+    zero_fraction: float
+    """Fraction of the codes that are 0."""
 
     @property
     def final(self) -> PerplexityResult:
@@ -113,7 +115,7 @@ class Outcome:
             rows.append(FallbackRow(step="recovery", used=used, reason=done.stopped))
         return rows
 
-    def metrics(self, zero_fraction: float) -> dict[str, Metric]:
+    def metrics(self) -> dict[str, Metric]:
         """The tracker metrics that were measured."""
         before, after, final = (Figures.of(figures) for figures in (self.before, self.after, self.final))
         plan, config = self.recovery.packed.plan, self.run.config
@@ -122,7 +124,7 @@ class Outcome:
         flows = self.flow.fraction == 1.0
         values = {
             **before_metrics(self.sizes, before),
-            **process_metrics(self.sizes, zero_fraction, self.run.parameters, quantized, quantized + tables),
+            **process_metrics(self.sizes, self.zero_fraction, self.run.parameters, quantized, quantized + tables),
             **after_metrics(before, after, final, self.dual.equal_fraction, flows),
         }
         if self.recovery.figures is not None and self.recovery.report is not None:
@@ -134,7 +136,6 @@ class Outcome:
     def result(self, packed: Path, stages: tuple[StageRow, ...]) -> Phase4Result:
         """The record of the run, its layers read from the artefact in the folder `packed`."""
         run, config = self.run, self.run.config
-        zero_fraction = self.recovery.packed.zero_fraction
         before, after, final = (Figures.of(figures) for figures in (self.before, self.after, self.final))
         method = f"{config.rule}-{config.granularity}-{config.codec}"
         recovered = self.recovery.figures
@@ -157,7 +158,7 @@ class Outcome:
             final=final,
             recovery=self._recovery(),
             layers=self._layers(packed),
-            zero_fraction=zero_fraction,
+            zero_fraction=self.zero_fraction,
             sizes=_sizes(self.sizes),
             dual_output=DualOutputRow(**asdict(self.dual)),
             gates=tuple(GateRow.of(gate) for gate in self.gates),
@@ -165,8 +166,8 @@ class Outcome:
             success=self.success,
             fallbacks=self.fallbacks,
             attempts=self.recovery.attempts,
-            metrics=self.metrics(zero_fraction),
-            phase=phase_summary(self.sizes, before, final, zero_fraction, method, self.success),
+            metrics=self.metrics(),
+            phase=phase_summary(self.sizes, before, final, self.zero_fraction, method, self.success),
             stages=stages,
             started=run.started,
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

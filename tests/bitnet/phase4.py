@@ -1,5 +1,6 @@
 """Phase 4 on small models that have learned a little, and on short texts."""
 
+import copy
 import functools
 import random
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from bitnet import delivery
+from bitnet.artifacts import save_packed
+from bitnet.compressed_model import CompressedModel
 from bitnet.config import Phase4Config
 from bitnet.huggingface import quiet
 from bitnet.outcome import Outcome
@@ -35,12 +38,15 @@ LENIENT = {"compression_target": 1.0, "max_accuracy_drop": 1.0}
 
 @dataclass(frozen=True)
 class Finished:
-    """A run: its output folder, its result, the measurements behind it, and the configuration that it was given."""
+    """A run: its output folder, its result, the measurements behind it, the configuration that it was given, and a copy
+    of the model that it wrote, of which it keeps nothing (None of a streamed run).
+    """
 
     out: Path
     result: Phase4Result
     outcome: Outcome
     config: Phase4Config
+    written: CompressedModel | None
 
 
 def sentences(count, seed):
@@ -81,15 +87,20 @@ def write_texts(folder):
 def finish(model, out, fresh_process=False, **settings):
     """Run Phase 4; unless in a `fresh_process`, the outputs are verified in this one, which takes seconds less."""
     config = Phase4Config(**{**SETTINGS, **settings})
-    kept = []
+    kept, written = [], []
 
     def keep(**parts):
         kept.append(Outcome(**parts))
         return kept[0]
 
+    def save(packed, *places):
+        written.append(copy.deepcopy(packed))
+        save_packed(packed, *places)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delivery, "Outcome", keep)
+        patch.setattr(delivery, "save_packed", save)
         if not fresh_process:
             patch.setattr(delivery, "verify_in_fresh_process", verify)
         result = run_phase4(str(model), out, config, progress=False)
-    return Finished(out, result, kept[0], config)
+    return Finished(out, result, kept[0], config, written[0] if written else None)

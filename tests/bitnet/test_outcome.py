@@ -77,13 +77,13 @@ def test_without_recovery_the_model_after_compression_is_final(outcome):
     without = dataclasses.replace(outcome, recovery=recovery)
     assert without.final is outcome.after
     assert outcome.final is outcome.recovery.figures
-    metrics = without.metrics(0.3)
+    metrics = without.metrics()
     assert len(metrics) == 15
     assert not any("finetune" in name or "fine_tune" in name or "recovery" in name for name in metrics)
 
 
 def test_all_19_metrics_are_measured_by_a_run_that_recovers(outcome, finished):
-    metrics = outcome.metrics(finished.result.zero_fraction)
+    metrics = outcome.metrics()
     assert len(metrics) == 19
     assert metrics == finished.result.metrics
     assert metrics["compression/layers_quantized"] == len(finished.result.layers)
@@ -95,7 +95,7 @@ def test_all_19_metrics_are_measured_by_a_run_that_recovers(outcome, finished):
 
 def test_tables_in_float32_are_not_compressed(outcome):
     plain = with_recovery(outcome, REPORT, embedding_dtype="float32")
-    metrics = plain.metrics(0.3)
+    metrics = plain.metrics()
     assert metrics["compression/layers_compressed"] == metrics["compression/layers_quantized"]
 
 

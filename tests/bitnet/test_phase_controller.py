@@ -74,10 +74,11 @@ def test_compression_costs_quality_and_recovery_takes_some_of_it_back(finished):
 
 def test_the_artefacts_are_the_recovered_model(finished):
     packed, _ = load_packed(finished.out / "packed")
-    assert torch.equal(logits(packed.model), logits(finished.outcome.recovery.packed.model))
-    compressed = finished.outcome.recovery.packed.dequantized(torch.float32)
+    assert torch.equal(logits(packed.model), logits(finished.written.model))
+    compressed = finished.written.dequantized(torch.float32)
     plain = AutoModelForCausalLM.from_pretrained(finished.out / "fp16", dtype=torch.float32)
     assert torch.allclose(logits(plain), logits(compressed), atol=0.05)
+    assert all(value.is_meta for value in finished.outcome.recovery.packed.model.parameters())  # memory given back
 
 
 def test_the_full_precision_model_stays_as_it_was_until_nothing_needs_it(finished, model_folder, texts, tmp_path):
