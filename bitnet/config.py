@@ -3,122 +3,31 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitnet.errors import BitnetError, shortened
 from bitnet.reading import read_small
 from bitnet.settings_yaml import LARGEST, dump_yaml, parse_yaml
+from bitnet.size_settings import (
+    COMPENSATED,
+    OPERATIONS_PER_MINUTE,
+    PLANES,
+    PLANES_BEFORE_FALLBACKS,
+    RECIPES,
+    SIZE_TABLE,
+    STARTING_BITS,
+    size_class,
+)
 
-SizeClass = Literal["tiny", "small", "medium", "large"]
 Rule = Literal["threshold", "absmean", "optimal"]
 Granularity = Literal["tensor", "channel", "group"]
 Codec = Literal["int8", "2bit", "base3"]
 ScaleDtype = Literal["float16", "float32", "uint8"]
 Compensation = Literal["none", "sequential"]
-
-
 RecoveryMode = Literal["weights", "scales", "last_mile"]
 RecoveryRecipe = Literal["measured", "audit"]
-
-
-class SizeSettings(NamedTuple):
-    """What the size-adaptive table gives one size class."""
-
-    sparsity_threshold: float
-    """tau, in units of mean|W|."""
-    compression_target: float
-    """FP32 bytes over packed bytes of the whole model."""
-    quality: str
-
-
-SIZE_TABLE: Mapping[SizeClass, SizeSettings] = MappingProxyType(
-    {
-        "tiny": SizeSettings(0.05, 6.0, "conservative"),
-        "small": SizeSettings(0.10, 8.0, "standard"),
-        "medium": SizeSettings(0.15, 10.0, "aggressive"),
-        "large": SizeSettings(0.20, 12.0, "maximum"),
-    }
-)
-
-
-#: Settings of recovery by size class, as the ablation supports them; see the report of `nox -s ablation`. In it AdamW
-#: does better than Muon and Grokfast worse than none; above 50 million parameters Muon's Newton-Schulz steps would also
-#: cost more than everything else in a step. There distillation alone wins most from text of another kind than the
-#: model's own: on SmolLM2-135M at 5 bits, eight steps of 512 tokens take 1.5 % off perplexity, and 0.9 % by
-#: cross-entropy.
-RECIPES: Mapping[SizeClass, Mapping[str, Any]] = MappingProxyType(
-    {
-        "tiny": MappingProxyType(
-            {
-                "fine_tune_optimizer": "adamw",
-                "fine_tune_lr": 3e-3,
-                "fine_tune_steps": 250,
-                "fine_tune_tokens": 256,
-                "fine_tune_batch_size": 8,
-                "fine_tune_decay": 0.5,
-                "distillation": 0.5,
-                "grokfast_lambda": 0.0,
-            }
-        ),
-        **dict.fromkeys(
-            ("small", "medium", "large"),
-            MappingProxyType(
-                {
-                    "fine_tune_optimizer": "adamw",
-                    "fine_tune_lr": 1e-4,
-                    "fine_tune_tokens": 256,
-                    "fine_tune_decay": 0.5,
-                    "fine_tune_dtype": "auto",
-                    "distillation": 1.0,
-                    "grokfast_lambda": 0.0,
-                }
-            ),
-        ),
-    }
-)
-
-
-#: How models above the class "tiny" are compressed where the user chose no rule: one ternary plane without compensation
-#: turns a pretrained model of that size into noise.
-COMPENSATED: Mapping[str, Any] = MappingProxyType(
-    {
-        "compensation": "sequential",
-        "codec": "base3",
-        "granularity": "group",
-        "group_size": 192,
-        "scale_dtype": "uint8",
-        "smoothing": 0.25,
-    }
-)
-#: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
-#: bits.
-PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
-#: Where `max_minutes` are given: bits that the first attempt begins with, and floating-point operations that recovery
-#: may take for each minute, four tenths of it on a core of 7e10 a second.
-STARTING_BITS, OPERATIONS_PER_MINUTE = 4.5, 1.75e12
-
-
-def size_class(parameters: int) -> SizeClass:
-    """Size class of a model with this many unique parameters (tied ones counted once).
-
-    The upper bounds are exclusive: 50 million parameters are already "small".
-
-    Raises:
-        BitnetError: if there is not at least one parameter.
-    """
-    if parameters < 1:
-        raise BitnetError(f"a model with {parameters} parameters has no size class; pass a count of at least 1.")
-    if parameters < 50_000_000:
-        return "tiny"
-    if parameters < 500_000_000:
-        return "small"
-    if parameters < 2_000_000_000:
-        return "medium"
-    return "large"
-
 
 _Count = Annotated[int, Field(ge=1)]
 _Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -126,7 +35,7 @@ _File = Annotated[Path, Field(strict=False)]
 
 
 class Phase4Config(BaseModel):
-    """Every setting of Phase 4; `None` in a size-adaptive field means "take it from `SIZE_TABLE`".
+    """Every setting of Phase 4; `None` in a size-adaptive field means "take it from `size_settings.SIZE_TABLE`".
 
     Values are checked strictly (no text for numbers, no booleans for counts); `model_fields_set` holds
     the names that the user gave.
@@ -230,7 +139,7 @@ class Phase4Config(BaseModel):
     fine_tune_trigger: Annotated[float, Field(ge=0.0)] = 0.05
     """Relative perplexity increase above which recovery starts."""
     recovery_recipe: RecoveryRecipe = "measured"
-    """Where settings of recovery that are left open come from: `RECIPES`; "audit" keeps the audit's own parameters."""
+    """Where open settings of recovery come from: `size_settings.RECIPES`; "audit" keeps the audit's own parameters."""
     fine_tune_lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
     """Learning rate of recovery after the warm-up."""
     fine_tune_optimizer: Literal["mugrokfast", "adamw"] = "mugrokfast"

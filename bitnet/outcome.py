@@ -10,7 +10,6 @@ from pydantic_core import to_jsonable_python
 from transformers import PreTrainedModel
 
 from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix
-from bitnet.config import size_class
 from bitnet.dual_output import DualOutput
 from bitnet.gradient_flow import GradientFlow
 from bitnet.lending import lent
@@ -35,6 +34,7 @@ from bitnet.result import (
     VerificationRow,
     finite,
 )
+from bitnet.size_settings import size_class
 from bitnet.sizes import Sizes, tensor_bytes, weight_bytes
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import bitnet
 from bitnet.bitlinear import BitLinear, TernaryLinear
-from bitnet.config import SIZE_TABLE, Codec, Phase4Config, Rule, size_class
+from bitnet.config import Codec, Phase4Config, Rule
 from bitnet.packing import pack, unpack
 from bitnet.quality import Measurements, gates, recovery_triggered, succeeded
 from bitnet.quantizer import quantize_activation, quantize_weight
+from bitnet.size_settings import SIZE_TABLE, size_class
 from bitnet.ternary import TernaryWeight
 from harness.subject import (
     JSON,

@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitnet.config import RECIPES, SIZE_TABLE, Phase4Config, allowed_values, size_class
+from bitnet.config import Phase4Config, allowed_values
 from bitnet.errors import BitnetError
+from bitnet.size_settings import RECIPES, size_class
 
 fields = st.fixed_dictionaries(
     {},
@@ -47,37 +48,6 @@ def test_defaults_are_the_documented_parameters() -> None:
     }
     assert {name: getattr(config, name) for name in documented} == documented
     assert config.model_fields_set == set()
-
-
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        (1, "tiny"),
-        (49_999_999, "tiny"),
-        (50_000_000, "small"),
-        (499_999_999, "small"),
-        (500_000_000, "medium"),
-        (1_999_999_999, "medium"),
-        (2_000_000_000, "large"),
-        (70_000_000_000, "large"),
-    ],
-)
-def test_size_class_at_its_boundaries(parameters: int, expected: str) -> None:
-    assert size_class(parameters) == expected
-
-
-def test_size_class_needs_a_parameter() -> None:
-    with pytest.raises(BitnetError, match="0 parameters"):
-        size_class(0)
-
-
-def test_size_table_is_the_documented_one() -> None:
-    assert {name: tuple(row) for name, row in SIZE_TABLE.items()} == {
-        "tiny": (0.05, 6.0, "conservative"),
-        "small": (0.10, 8.0, "standard"),
-        "medium": (0.15, 10.0, "aggressive"),
-        "large": (0.20, 12.0, "maximum"),
-    }
 
 
 @pytest.mark.parametrize(("parameters", "tau", "target"), [(1, 0.05, 6.0), (10**8, 0.10, 8.0), (10**10, 0.20, 12.0)])
@@ -127,11 +97,6 @@ def test_open_settings_of_recovery_come_from_the_recipe_of_the_size() -> None:
         assert {name: getattr(resolved, name) for name in recipe | given} == recipe | given
         audit = Phase4Config(recovery_recipe="audit").resolved(parameters)
         assert (audit.fine_tune_lr, audit.grokfast_lambda, audit.distillation) == (1e-5, 2.0, 0.0)
-
-
-def test_the_recipes_are_settings_that_are_allowed() -> None:
-    for recipe in RECIPES.values():
-        assert dict(Phase4Config(**recipe)).items() >= recipe.items()
 
 
 def test_a_configuration_is_frozen() -> None:
