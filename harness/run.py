@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.errors import AuditError
 from harness.evidence import EVIDENCE_FILE, Profile, read_run
 from harness.scorecard import Scorecard, build, save
+from harness.scratch import scratch_folder
 
 DEFAULT_OUT = Path("reports/latest")
 ONLY_OUT = Path("reports/only")
@@ -90,7 +91,11 @@ def _pytest(request: Request, suites: Path) -> int:
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     # Threads that wait for work give their core away: on a busy machine, spinning made the audit three times slower.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with subprocess.Popen(words, env=environment) as process:
+    # What checks and subjects leave in temporary folders goes with this one, also where they were killed.
+    with (
+        scratch_folder("run") as scratch,
+        subprocess.Popen(words, env=environment | {"TMPDIR": str(scratch)}) as process,
+    ):
         while True:
             try:
                 return process.wait()

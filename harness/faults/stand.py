@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.errors import AuditError
 from harness.faults import server
 from harness.faults.shim import ARM, NONE, Fault, Point, build
 from harness.limits import time_limit
+from harness.scratch import scratch_folder
 
 PATIENCE: Final = 300.0
 """Seconds after which a run hangs; on a busy machine everything takes its time."""
@@ -219,8 +219,7 @@ def open_stand(command: Sequence[str], words: Sequence[str], under: Path, scratc
     Raises:
         NoShim: no faults can be made here.
     """
-    with tempfile.TemporaryDirectory(prefix="bitnet-audit-faults-") as made:
-        records = Path(made)
+    with scratch_folder("faults") as records:
         shim = build(records)
         if list(command[:2]) == [sys.executable, "-m"] and len(command) == 3:
             forking = Forking(command[2], words, scratch, shim)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from harness.errors import AuditError
@@ -24,6 +23,7 @@ from harness.mutants.matrix import FalseAlarm, Matrix, Trial, tried
 from harness.mutants.mutant import Mutant, Stage
 from harness.mutants.trace import difference, load_calls
 from harness.run import suites_directory
+from harness.scratch import scratch_folder
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
@@ -69,9 +69,7 @@ def run(plan: Plan, progress: Progress = lambda *_: None) -> Matrix:
     done = 0
     alarms: list[FalseAlarm] = []
     trials: dict[str, Trial] = {}
-    prefix = "bitnet-audit-mutants-"
-    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as made, _workers(plan.jobs) as pool:
-        scratch = Path(made)
+    with scratch_folder("mutants") as scratch, _workers(plan.jobs) as pool:
 
         def told(name: str) -> None:
             nonlocal done

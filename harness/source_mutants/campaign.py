@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.errors import AuditError
+from harness.scratch import scratch_folder
 from harness.source_mutants import trial
 from harness.source_mutants.mutations import Mutation, mutations_of
 from harness.source_mutants.report import FileReport, Trial
@@ -42,8 +42,7 @@ def run(
     known = _known(before, source, file)
     asked = [mutation for mutation in found.made if mutation.key not in known]
     tried = dict(known)
-    with TemporaryDirectory(prefix="bitnet-audit-source-mutants-", ignore_cleanup_errors=True) as made:
-        scratch = Path(made)
+    with scratch_folder("source-mutants") as scratch:
         rehearsal = trial.rehearse(file, TESTS[file], scratch)
         trial.preload(rehearsal.modules)
         gc.freeze()  # what the children share is not to be copied because a collector has looked at it

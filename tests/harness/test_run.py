@@ -33,6 +33,15 @@ def test_first(evidence, models):
 def test_second(tmp_path):
     assert tmp_path.is_file()
 """
+LEAVES = """
+import tempfile
+import pytest
+
+@pytest.mark.criterion("2.ste")
+def test_leaves(evidence, tmp_path):
+    for folder in (str(tmp_path), tempfile.mkdtemp()):
+        evidence.note(folder)
+"""
 CRASH = """
 @pytest.mark.criterion("A.packing-exact")
 def test_crashes():
@@ -92,6 +101,13 @@ def test_only_what_was_asked_for_runs_and_failures_leave_the_run_complete(tmp_pa
     assert row.status is Status.RED
     # pytest's own plugin has written the same scorecard.
     assert without_times(load(tmp_path / "out" / "scorecard.json")) == without_times(card)
+
+
+def test_what_checks_leave_in_temporary_folders_is_gone_in_the_end(tmp_path: Path) -> None:
+    card = audit(request(tmp_path), suites(tmp_path, LEAVES))
+    folders = [Path(note) for note in card.checks[0].notes]
+    assert len(folders) == 2
+    assert all("bitnet-audit-run-" in str(folder) and not folder.exists() for folder in folders)
 
 
 def test_an_input_that_is_refused_has_its_reason_on_standard_error(
