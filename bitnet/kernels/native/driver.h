@@ -23,6 +23,8 @@ constexpr int kWidth = 4;
 typedef int32_t Integers __attribute__((vector_size(kWidth * sizeof(int32_t)), may_alias));
 typedef float Floats __attribute__((vector_size(kWidth * sizeof(float))));
 constexpr int kVectors = kRows / kWidth;
+// Blocks that lie between two streams from memory at least.
+constexpr int64_t kFarBlocks = 16;
 
 inline Floats load(const float* from) {
     Floats value;
@@ -114,14 +116,9 @@ inline bool plain(const Matrix& m, const Tokens& x) {
     return x.result && !x.accumulators && m.plane_count == 1 && m.groups == 1 && m.steps <= kMaxSteps;
 }
 
-// A whole block of it.
+// The results of a whole block of it.
 template <int T>
-inline void plain_block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
-    alignas(64) Integers sums[T * kVectors];
-    const int64_t row = index * kRows;
-    if constexpr (T > 1) expect_result<T>(m, x, start, row, kRows);
-    Micro::template run<T>(m.planes[0].digits + index * m.steps * kBlockBytes, m.steps, x.codes + start * x.stride,
-                           x.stride, reinterpret_cast<int32_t*>(sums));
+inline void plain_result(const Matrix& m, const Tokens& x, int64_t start, int64_t row, const Integers* sums) {
     for (int v = 0; v < kVectors; ++v) {
         const int64_t first = row + v * kWidth;
         const Floats scale = load(m.planes[0].scales + first);
@@ -136,16 +133,46 @@ inline void plain_block(const Matrix& m, const Tokens& x, int64_t start, int64_t
 }
 
 template <int T>
+inline void plain_block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
+    alignas(64) Integers sums[T * kVectors];
+    const int64_t row = index * kRows;
+    if constexpr (T > 1) expect_result<T>(m, x, start, row, kRows);
+    Micro::template run<T>(m.planes[0].digits + index * m.steps * kBlockBytes, m.steps, x.codes + start * x.stride,
+                           x.stride, reinterpret_cast<int32_t*>(sums));
+    plain_result<T>(m, x, start, row, sums);
+}
+
+// One token with whole blocks [first, last). What stands between the last weights of a block and the first of the next
+// holds up the stream from memory: there is nothing but the results. Two streams, if they lie far enough from each
+// other, are faster than one.
+template <class Kernel>
+inline void plain_blocks(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
+    if constexpr (Kernel::kTwoStreams) {
+        const int64_t apart = (last - first) / 2, bytes = m.steps * kBlockBytes;
+        for (int64_t end = first + apart; apart >= kFarBlocks && first < end; ++first) {
+            alignas(64) Integers sums[2 * kVectors];
+            Kernel::run_two(m.planes[0].digits + first * bytes, apart * bytes, m.steps, x.codes,
+                           reinterpret_cast<int32_t*>(sums));
+            plain_result<1>(m, x, 0, first * kRows, sums);
+            plain_result<1>(m, x, 0, (first + apart) * kRows, sums + kVectors);
+        }
+        if (apart >= kFarBlocks) first += apart;
+    }
+    for (; first < last; ++first) plain_block<1>(m, x, 0, first);
+}
+
+template <int T>
 void any_block(const Matrix& m, const Tokens& x, int64_t start, int64_t index) {
     if (plain(m, x) && (index + 1) * kRows <= m.rows) return plain_block<T>(m, x, start, index);
     block<T>(m, x, start, index);
 }
 
 void multiply(const Matrix& m, const Tokens& x, int64_t first, int64_t last) {
-    // What stands between the last weights of a block and the first of the next holds up the stream from memory: where
-    // one token takes all the weights there is nothing else.
-    if (x.count == 1 && plain(m, x))
-        for (; first < last && (first + 1) * kRows <= m.rows; ++first) plain_block<1>(m, x, 0, first);
+    if (x.count == 1 && plain(m, x)) {
+        const int64_t whole = m.rows / kRows < last ? m.rows / kRows : last;
+        if (first < whole) plain_blocks<Micro>(m, x, first, whole);
+        first = first < whole ? whole : first;
+    }
     using Block = void (*)(const Matrix&, const Tokens&, int64_t, int64_t);
     static constexpr Block kBlocks[kTile] = {any_block<1>, any_block<2>, any_block<3>,
                                              any_block<4>, any_block<5>, any_block<6>};

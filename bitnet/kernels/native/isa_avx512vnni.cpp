@@ -58,6 +58,22 @@ inline void one_token(const uint8_t* w, int64_t steps, const int8_t* x, int32_t*
 }
 
 struct Micro {
+    static constexpr bool kTwoStreams = true;
+    // One token with two blocks that lie `apart` bytes from each other: two streams from memory, and two chains of
+    // products, which hide each other's latency.
+    static void run_two(const uint8_t* w, int64_t apart, int64_t steps, const int8_t* x, int32_t* sums) {
+        Sums near[4] = {}, far[4] = {};
+        __m512i digits[4];
+        for (; steps > 0; --steps, w += kBlockBytes, x += kStep) {
+            unpack(w, digits);
+            multiply_add(near, digits, x);
+            unpack(w + apart, digits);
+            multiply_add(far, digits, x);
+        }
+        store(near, sums);
+        store(far, sums + kRows);
+    }
+
     template <int T>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         if constexpr (T == 1) return one_token(w, steps, x, sums);

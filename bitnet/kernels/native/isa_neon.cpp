@@ -47,6 +47,7 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int64_t st
 }
 
 struct Micro {
+    static constexpr bool kTwoStreams = false;
     template <int T>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         constexpr int kVectors = T == 1 ? 4 : T == 2 ? 2 : 1;  // what fits into 32 registers

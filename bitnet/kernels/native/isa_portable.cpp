@@ -5,6 +5,7 @@ namespace bitnet {
 namespace {
 
 struct Micro {
+    static constexpr bool kTwoStreams = false;
     template <int T>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {
         for (int i = 0; i < T * kRows; ++i) sums[i] = 0;

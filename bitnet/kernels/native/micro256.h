@@ -38,6 +38,7 @@ inline void vectors(const uint8_t* w, int64_t steps, const int8_t* x, int64_t st
 }
 
 struct Micro {
+    static constexpr bool kTwoStreams = false;
     // At most Sum::kTokens tokens at a time, from token `First` on: what fits into 16 registers.
     template <int T, int First = 0>
     static void run(const uint8_t* w, int64_t steps, const int8_t* x, int64_t stride, int32_t* sums) {

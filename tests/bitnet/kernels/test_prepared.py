@@ -81,6 +81,20 @@ def test_all_backends_return_the_same_bits(problem, dtype, bias):
         assert torch.equal(result, results[0])
 
 
+@pytest.mark.parametrize("rows", [2047, 2048, 2111, 2112, 2180])
+@pytest.mark.parametrize("width", [3, 4, 37])
+@pytest.mark.parametrize("bias", [False, True])
+def test_all_backends_return_the_same_bits_for_one_token_and_many_rows(rows, width, bias):
+    """Rows of which some kernels read two parts in turn."""
+    generator = torch.Generator().manual_seed(rows + width)
+    codes = torch.randint(-1, 2, (rows, width), dtype=torch.int8, generator=generator)
+    planes, x = [TernaryWeight(codes, torch.rand(rows, 1, generator=generator))], torch.randn(1, width)
+    offset = torch.randn(rows, generator=generator) if bias else None
+    results = [PreparedWeight.from_ternary(planes, offset, backend=name)(x) for name in backends()]
+    for result in results[1:]:
+        assert torch.equal(result, results[0])
+
+
 @every_backend
 @settings(max_examples=40, deadline=None)
 @given(problem=problems())
