@@ -24,11 +24,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CompensationText:
-    """Tokens and where they come from; `reason` says why it is not what was asked for, None where it is."""
+    """Tokens and where they come from; `reason` says why it is not what was asked for, None where it is.
+
+    `written`: by the model itself.
+    """
 
     tokens: Int64[Tensor, "samples tokens"]
     source: str
     reason: str | None = None
+    written: bool = False
 
 
 def compensation_text(
@@ -78,8 +82,8 @@ def _written(loaded: LoadedModel, samples: int, length: int, seed: int, progress
     path = cache_directory() / "written" / f"{key}.safetensors"
     source = f"written by the model itself (seed {seed})"
     if path.is_file():
-        return CompensationText(load_file(path)["tokens"], source)
+        return CompensationText(load_file(path)["tokens"], source, written=True)
     tokens = sample_sequences(loaded.model, loaded.tokenizer, samples, length, seed, progress)
     with atomic_file(path) as temporary:
         save_file({"tokens": tokens.contiguous()}, temporary, metadata={"source": loaded.source, "seed": str(seed)})
-    return CompensationText(tokens, source)
+    return CompensationText(tokens, source, written=True)

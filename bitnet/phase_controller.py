@@ -33,7 +33,7 @@ from bitnet.progress import Advance, Stages
 from bitnet.progress_file import ProgressFile, finished_result
 from bitnet.quality import recovery_triggered
 from bitnet.recovery_checkpoint import Checkpoints
-from bitnet.recovery_data import recovery_key, selection_samples, training_samples
+from bitnet.recovery_data import recovery_key, recovery_samples
 from bitnet.result import RESULT, FallbackRow, Phase4Result, load_result
 from bitnet.smoothing import PASSAGES, smooth
 from bitnet.streamed_compressor import compress_streamed, streamable_settings, streams
@@ -223,7 +223,7 @@ def recover_if_triggered(
 ) -> Recovery:
     """Stage 6: fine-tune where perplexity rose by more than `fine_tune_trigger`, unless `fine_tune_steps` is 0.
 
-    Weights are selected by text that the full-precision model samples; the evaluation text has no say.
+    Weights are selected by text that nothing was fitted to (`bitnet.recovery_data`); the evaluation text has no say.
 
     Args:
         made: goes on as it is where recovery does not run.
@@ -235,8 +235,7 @@ def recover_if_triggered(
     triggered = recovery_triggered(before.token_perplexity, after.token_perplexity, config.fine_tune_trigger)
     if not triggered or config.fine_tune_steps == 0:
         return Recovery(made.packed, triggered, None, None)
-    training = training_samples(run, calibration)
-    selection = selection_samples(run, training, calibration)
+    training, selection = recovery_samples(run, calibration)
     if not len(selection):
         return Recovery(made.packed, triggered, None, None)
     trainable = made.trainable(run.loaded.model)

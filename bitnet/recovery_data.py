@@ -1,9 +1,13 @@
 """What recovery reads: samples to train on, other text to select the weights by, and what tells its run from others.
 
-Selection on a part of the calibration text would prefer weights that have kept what the full-precision model knows by
-heart, where it was trained on that text: compressed weights remember some of it, and forget it in a training that does
-not show it again. Text that the full-precision model samples itself is new to everybody, and its cross-entropy is the
-model's own entropy plus the divergence that recovery is to close.
+Weights are selected by text that nothing was fitted to. That is text which the full-precision model samples: its
+cross-entropy is the model's own entropy plus the divergence that recovery is to close. A part of the calibration text
+would prefer weights that have kept what the full-precision model knows by heart, where it was trained on that text:
+compressed weights remember some of it, and forget it in a training that does not show it again.
+
+But where compensation has read text of the model's own, that is what the weights were fitted to: on SmolLM2-135M at 4
+bits, 94 steps halve the rise of log perplexity and more on text that nobody has read, and change it by nothing on the
+model's own. There windows of the calibration text are kept from training, and select.
 """
 
 import hashlib
@@ -21,9 +25,23 @@ from bitnet.self_text import sample_sequences
 
 #: Samples for selection and their length: selection costs time.
 SELECTION_SAMPLES, SELECTION_TOKENS = 16, 128
+#: Of the windows to train on, one in so many may be kept for selection.
+KEPT_SHARE = 5
 
 
-def training_samples(run: Run, calibration: Calibration) -> Int64[Tensor, "samples tokens"]:
+def recovery_samples(
+    run: Run, calibration: Calibration
+) -> tuple[Int64[Tensor, "samples tokens"], Int64[Tensor, "samples tokens"]]:
+    """Samples to train on, and to select by; the latter, maybe none, neither training nor compression has read."""
+    training, read = _training_samples(run, calibration), calibration.compensation
+    if read is not None and read.written and calibration.reconstruction is None:
+        windows = min(-(-SELECTION_SAMPLES * SELECTION_TOKENS // training.shape[1]), len(training) // KEPT_SHARE)
+        if windows:
+            return training[:-windows], _parts(training[-windows:])
+    return training, _own_text(run, training, calibration)
+
+
+def _training_samples(run: Run, calibration: Calibration) -> Int64[Tensor, "samples tokens"]:
     """Windows of the calibration text, as many tokens in all as calibration has read.
 
     They have `fine_tune_tokens` tokens, or as many as the model has positions. A text that is too short for one window
@@ -37,7 +55,13 @@ def training_samples(run: Run, calibration: Calibration) -> Int64[Tensor, "sampl
     return calibration_samples(run.loaded.tokenizer, content, count, tokens, config.seed)
 
 
-def selection_samples(
+def _parts(windows: Int64[Tensor, "windows tokens"]) -> Int64[Tensor, "samples tokens"]:
+    """The windows in parts of `SELECTION_TOKENS` tokens, whole ones alone; shorter windows as they are."""
+    tokens = min(windows.shape[1], SELECTION_TOKENS)
+    return windows[:, : windows.shape[1] // tokens * tokens].reshape(-1, tokens)
+
+
+def _own_text(
     run: Run, training: Int64[Tensor, "samples tokens"], calibration: Calibration
 ) -> Int64[Tensor, "samples tokens"]:
     """Text that the full-precision model has sampled, without what training or calibration has read, by hash."""

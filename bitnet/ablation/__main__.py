@@ -27,7 +27,7 @@ from bitnet.fine_tuner import RecoveryReport, mean_loss, recover
 from bitnet.perplexity import PerplexityResult, perplexity
 from bitnet.phase_controller import calibrate, load
 from bitnet.phase_state import Calibration, Run
-from bitnet.recovery_data import selection_samples, training_samples
+from bitnet.recovery_data import recovery_samples
 from bitnet.scales import SCALE_BITS
 from bitnet.text import heldout_text
 
@@ -101,8 +101,7 @@ def _control(run: Run) -> CompressedModel:
 
 
 def _train(run: Run, calibration: Calibration, subject: CompressedModel) -> RecoveryReport:
-    training = training_samples(run, calibration)
-    selection = selection_samples(run, training, calibration)
+    training, selection = recovery_samples(run, calibration)
 
     def loss() -> float:
         model = subject.packed().model if subject.layers else subject.model
