@@ -6,8 +6,9 @@ would prefer weights that have kept what the full-precision model knows by heart
 compressed weights remember some of it, and forget it in a training that does not show it again.
 
 But where compensation has read text of the model's own, that is what the weights were fitted to: on SmolLM2-135M at 4
-bits, 94 steps halve the rise of log perplexity and more on text that nobody has read, and change it by nothing on the
-model's own. There windows of the calibration text are kept from training, and select.
+bits, 94 steps took the divergence from 0.24 to 0.14 nats on documentation and from 0.29 to 0.24 on prose, neither of
+which they had read, and changed it by nothing on the model's own text. There windows of the calibration text are kept
+from training, and select.
 """
 
 import hashlib
