@@ -83,7 +83,7 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
 #: Where `max_minutes` are given: bits that the first attempt begins with, and floating-point operations that recovery
 #: may take for each minute, four tenths of it on a core of 7e10 a second.
-STARTING_BITS, OPERATIONS_PER_MINUTE = 4.0, 1.75e12
+STARTING_BITS, OPERATIONS_PER_MINUTE = 3.95, 1.75e12
 
 
 def size_class(parameters: int) -> SizeClass:
