@@ -88,6 +88,20 @@ def bench(session: nox.Session) -> None:
     session.run("bitnet-audit", "bench", "--out", str(REPORTS.parent / "bench"), *session.posargs)
 
 
+#: What `nox -s recovery` measures: a pretrained model in few bits.
+FEW_BITS = ("A.few-bits", "A.one-plane", "A.few-bits-recovered", "A.one-plane-recovered")
+
+
+@nox.session(default=False)
+def recovery(session: nox.Session) -> None:
+    """Compress SmolLM2-135M to few bits, without and with an hour of recovery each: `nox -s recovery`, 90 minutes."""
+    install_project(session)
+    words = [word for criterion in FEW_BITS for word in ("--only", criterion)]
+    folder, patience = REPORTS.parent / "recovery", {"BITNET_AUDIT_MINUTES": "60"}
+    chosen = ("--profile", "full", "--model", "smollm2-135m", "--out", str(folder), *words, *session.posargs)
+    session.run("bitnet-audit", "run", *chosen, env=patience)
+
+
 #: What `nox -s interop` shows: other libraries on our artefacts, and services that our runs are recorded in.
 INTEROP = (
     "2.wandb-logging",

@@ -20,6 +20,7 @@ from harness.subject_dashboard import ShowsDashboard as ShowsDashboard
 from harness.subject_ecosystem import HandsOver as HandsOver
 from harness.subject_ecosystem import RegistersModels as RegistersModels
 from harness.subject_ecosystem import TracksRuns as TracksRuns
+from harness.subject_effort import SparesBits as SparesBits
 from harness.subject_faults import Calling as Calling
 from harness.subject_faults import EnduresFaults as EnduresFaults
 from harness.subject_records import COMPRESSION_OVERRIDES as COMPRESSION_OVERRIDES

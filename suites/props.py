@@ -23,6 +23,7 @@ from harness.opponents.decoders import TransformersArm
 from harness.opponents.products import SubjectProduct, in_turn
 from harness.oracles.perplexity import greedy_accuracy, lm_eval_perplexity
 from harness.subject import DecodesPacked, MultipliesTernary, ResumesFineTuning, StreamsModels, require
+from harness.texts import held_out_excerpt
 from suites import kernel_races, text_races
 from suites.counted_work import CountedProcess
 from suites.fresh_process import Reloaded, load_plain
@@ -130,6 +131,16 @@ def small_scale(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
     patch.setattr("suites.test_scale.ALLOWANCE", 3 * 2**23)
     patch.setattr("suites.test_scale.FreshProcess", process)
     patch.setattr("suites.test_scale.compress_in_fresh_process", compress)
+
+
+def short_hours(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
+    """An hour takes half a minute, a GiB is 64 MiB, and there is little text."""
+    patch.setattr("suites.effortful_runs.MINUTE", 0.5)
+    patch.setattr("suites.test_few_bits.RECOVERED_MINUTES", 20.0)
+    patch.setattr("suites.test_few_bits.GIB", 2**26)
+    patch.setattr("suites.test_few_bits.CHOSEN_BY_CHARACTERS", TEXT_CHARACTERS)
+    patch.setattr("suites.test_few_bits.held_out_text", lambda: held_out_excerpt(4 * TEXT_CHARACTERS))
+    patch.setattr("suites.test_few_bits.DOCUMENT_CHARACTERS", DOCUMENT_CHARACTERS)
 
 
 def answers(_: pytest.MonkeyPatch, config: pytest.Config) -> None:
@@ -334,6 +345,7 @@ PROPS: Final[Mapping[str, Prop]] = MappingProxyType(
         "some-faults": some_faults,
         "resume-here": resume_here,
         "small-scale": small_scale,
+        "short-hours": short_hours,
         "answers": answers,
         "one-process": one_process,
         "a-model-that-copies": a_model_that_copies,

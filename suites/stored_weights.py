@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float32
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -26,6 +28,17 @@ def multiplier(subject: Subject, quantized: QuantizedWeight) -> Float32[Tensor, 
         scale = scale.repeat_interleave(quantized.group_size, dim=1)[:, :width]
     factor = scale if subject.declaration.scale_convention == "multiply" else torch.where(scale == 0, 0.0, 1 / scale)
     return factor.expand(rows, width)
+
+
+def stored_bytes(packed: Path, layers: Iterable[str]) -> int | None:
+    """Bytes of all tensors in a packed folder that are named after one of these layers; None where there are none."""
+    owners = tuple(f"{name}." for name in layers)
+    total: int = 0
+    for path in packed.rglob("*.safetensors"):
+        with safe_open(path, "pt") as stored:
+            named = [name for name in stored.keys() if name.startswith(owners)]  # noqa: SIM118 - not a mapping
+            total += sum(int(stored.get_tensor(name).nbytes) for name in named)
+    return total or None
 
 
 def layers_of(model: PreTrainedModel, weights: Mapping[str, QuantizedWeight]) -> dict[str, nn.Module]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from harness.evidence import Evidence
@@ -21,7 +20,7 @@ from harness.oracles.quantization import ZERO_FRACTION_BAND
 from harness.subject import NotApplicable, Packs, QuantizedWeight, Subject, require
 from suites.fixtures_artifacts import Artifacts, Compress
 from suites.small_architectures import save_small_model
-from suites.stored_weights import stored_weight
+from suites.stored_weights import stored_bytes, stored_weight
 from suites.test_configuration import SIZE_TABLE
 
 # --------------------------------------------------------------------------- bytes
@@ -37,7 +36,7 @@ def test_bytes_on_disk_against_full_precision(artifacts: Artifacts, evidence: Ev
     evidence.figure("ratio_over_target", ratios["whole model, FP32"] / target, "x")
     evidence.figure("compression_ratio_fp16", ratios["whole model, FP16"], "x")
     evidence.figure("packed_bytes", packed, "bytes")
-    layers = quantized_layer_bytes(artifacts)
+    layers = stored_bytes(artifacts.outcome.packed, artifacts.weights)
     if layers is None:
         evidence.note("The quantized layers alone: not measured, the packed folder names no tensors after them.")
     else:
@@ -71,17 +70,6 @@ def quantized_parameter_bytes(artifacts: Artifacts) -> int:
     """FP32 bytes of the quantized layers, biases included."""
     modules = (artifacts.reference.model.get_submodule(name) for name in artifacts.weights)
     return 4 * sum(int(parameter.numel()) for module in modules for parameter in module.parameters())
-
-
-def quantized_layer_bytes(artifacts: Artifacts) -> int | None:
-    """Bytes of all stored tensors that are named after a quantized layer; None where there are none."""
-    owners = tuple(f"{name}." for name in artifacts.weights)
-    total: int = 0
-    for path in artifacts.outcome.packed.rglob("*.safetensors"):
-        with safe_open(path, "pt") as stored:
-            named = [name for name in stored.keys() if name.startswith(owners)]  # noqa: SIM118
-            total += sum(int(stored.get_tensor(name).nbytes) for name in named)
-    return total or None
 
 
 @pytest.mark.criterion("2.int8-storage")

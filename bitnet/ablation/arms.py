@@ -21,7 +21,7 @@ LEARNING_RATES = (1e-5, 1e-4, 1e-3, 3e-3, 6e-3)
 
 def arms() -> tuple[Arm, ...]:
     """All arms, the quick ones first."""
-    untrained = (*_rules(), *_compensation(), *_smoothing(), *_reconstruction())
+    untrained = (*_rules(), *_compensation(), *_texts(), *_smoothing(), *_reconstruction())
     return (*untrained, *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
 
 
@@ -46,6 +46,15 @@ def _compensation() -> Iterator[Arm]:
                 settings = {"planes": planes, "compensation": compensation, "granularity": granularity}
                 name = f"{planes} plane{'s'[: planes > 1]}, {compensation}, {granularity}"
                 yield Arm("compensation x planes", name, {**settings, "group_size": 64, **UNTRAINED})
+
+
+def _texts() -> Iterator[Arm]:
+    """What compensation reads: text that the model writes, or the training part of Python's language reference."""
+    for planes in (1, 2, 3):
+        for source, name in (("model", "the model's own"), ("text", "the default text")):
+            settings = {"planes": planes, "compensation": "sequential", "granularity": "group", "group_size": 64}
+            arm = f"{planes} plane{'s'[: planes > 1]}, {name}"
+            yield Arm("text of compensation", arm, {**settings, "compensation_source": source, **UNTRAINED})
 
 
 def _smoothing() -> Iterator[Arm]:

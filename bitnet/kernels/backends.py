@@ -18,7 +18,7 @@ def native() -> ModuleType | None:
     """The compiled module, or None (with a warning, once) where it was not built."""
     if importlib.util.find_spec("bitnet.kernels._native") is None:
         warnings.warn(
-            "bitnet was installed without its native kernels (no C++ compiler was found), so ternary layers run on "
+            "bitnet was installed without its native kernels (no GCC or Clang was found), so ternary layers run on "
             "torch, many times slower; install a C++ compiler and reinstall bitnet-audit.",
             RuntimeWarning,
             stacklevel=2,

@@ -74,7 +74,7 @@ class Runtime:
         description = Description.of(read_json(folder / "config.json"), str(folder / "config.json"))
         chosen = backend or best_backend()
         if chosen == TORCH:
-            raise UnsupportedError(folder, "native kernels are needed, and there was no C++ compiler to build them")
+            raise UnsupportedError(folder, "native kernels are needed, and bitnet was installed without them")
         room = context or min(description.max_position_embeddings, 8192)
         if not 1 <= room <= description.max_position_embeddings or threads < 1:
             raise BitnetError(

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bitnet.result import Phase4Result
 
 
+ONE_PLANE = ("--planes", "1", "--set", "compensation_source=text")
+"""One plane is fitted to text of the kind that it is for: what the model writes itself leaves too much open."""
+
+
 class BitnetModels:
     """The capabilities of `BitnetSubject` that take or give a model."""
 
@@ -72,6 +76,11 @@ class BitnetModels:
         config = Phase4Config().with_overrides([f"{key}={value}" for key, value in overrides.items()])
         result = run_phase4(str(model_folder), out, config, progress=False)
         return CompressionOutcome(out / "packed", out / "fp16", result.model_dump(mode="json"), _report(result))
+
+    def sparing_words(self, one_plane: bool, recovered: bool) -> Sequence[str]:
+        """The defaults above 50 million parameters, and what the README says of one plane."""
+        effort = ("--max-minutes", "55") if recovered else ("--set", "fine_tune_steps=0")
+        return (*effort, *(ONE_PLANE if one_plane else ()))
 
     def load_packed(self, path: Path) -> tuple[Any, Any]:
         """`bitnet.artifacts.load_packed`: the model that runs on packed codes, and its tokenizer."""
