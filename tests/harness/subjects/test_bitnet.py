@@ -8,8 +8,10 @@ import sys
 
 import pytest
 import torch
+import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bitnet.cli import app
 from bitnet.config import Phase4Config
 from harness import subject as protocol
 from harness.opponents.weights import RandomWeights
@@ -39,6 +41,7 @@ CAPABILITIES = [
     protocol.TracksRuns,
     protocol.RegistersModels,
     protocol.RunsCommand,
+    protocol.SparesBits,
     protocol.EnduresFaults,
     protocol.MultipliesTernary,
     protocol.JoinsProducts,
@@ -62,6 +65,17 @@ def test_settings_for_faults_are_settings_that_there_are():
         Phase4Config().with_overrides(chosen + [f"{name}={value}" for name, value in calling.settings.items()])
         assert "http://127.0.0.1:9" in calling.environment.values()
     assert len(callings) == 2
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+@pytest.mark.parametrize("one_plane", [False, True])
+def test_words_for_few_bits_are_words_of_the_command(one_plane, recovered):
+    words = ["model", "--out", "out", *SUBJECT.sparing_words(one_plane, recovered)]
+    compress = typer.main.get_command(app).commands["compress"]
+    given = compress.make_context("compress", words).params
+    Phase4Config().with_overrides(given["settings"])
+    assert (given["planes"] == 1) is one_plane
+    assert ("fine_tune_steps=0" in given["settings"]) is not recovered
 
 
 @pytest.mark.parametrize("variant", SUBJECT.declaration.variants, ids=lambda variant: variant.id)
