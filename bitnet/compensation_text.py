@@ -48,13 +48,24 @@ def compensation_text(
         BitnetError: the text is too short for one sample.
     """
     length = min(config.compensation_tokens, int(loaded.model.config.max_position_embeddings))
-    reason = None
-    if config.calibration_text is None and config.compensation_source == "model":
+    samples, reason = config.compensation_samples, None
+    asked = "text" if config.calibration_text is not None else config.compensation_source
+    own = {"model": samples, "text": 0, "both": -(-samples // 2)}[asked]
+    written = []
+    if own:
         try:
-            return _written(loaded, config.compensation_samples, length, config.seed, progress)
+            written = [_written(loaded, own, length, config.seed, progress)]
         except BitnetError as error:
-            reason = str(error)
-    return CompensationText(_read(loaded, text, config.compensation_samples, length, config.seed), source, reason)
+            own, reason = 0, str(error)
+    if own == samples:
+        return written[0]
+    read = CompensationText(_read(loaded, text, samples - own, length, config.seed), source, reason)
+    return _joined(written[0], read) if written else read
+
+
+def _joined(written: CompensationText, read: CompensationText) -> CompensationText:
+    tokens = torch.cat([written.tokens, read.tokens])
+    return CompensationText(tokens, f"{written.source}, and {read.source}", read.reason, written=True)
 
 
 def reconstruction_text(

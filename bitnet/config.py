@@ -61,8 +61,9 @@ class Phase4Config(BaseModel):
 
     With "sequential" scales and codes are fitted together, and `rule` has no say.
     """
-    compensation_source: Literal["model", "text"] = "model"
-    """What compensation reads where no calibration_text is given: text that the model writes, or the default text."""
+    compensation_source: Literal["model", "text", "both"] = "model"
+    """What compensation reads where no calibration_text is given: text that the model writes, the default text, or half
+    of each."""
     compensation_samples: _Count = 16
     """Texts that compensation reads."""
     compensation_tokens: Annotated[int, Field(ge=8)] = 384

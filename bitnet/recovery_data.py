@@ -8,7 +8,7 @@ compressed weights remember some of it, and forget it in a training that does no
 But where compensation has read text of the model's own, that is what the weights were fitted to: on SmolLM2-135M at 4
 bits, 94 steps took the divergence from 0.24 to 0.14 nats on documentation and from 0.29 to 0.24 on prose, neither of
 which they had read, and changed it by nothing on the model's own text. There windows of the calibration text are kept
-from training, and select.
+from training, and select, but for those that compensation has read as well.
 """
 
 import hashlib
@@ -28,6 +28,8 @@ from bitnet.self_text import sample_sequences
 SELECTION_SAMPLES, SELECTION_TOKENS = 16, 128
 #: Of the windows to train on, one in so many may be kept for selection.
 KEPT_SHARE = 5
+#: As many tokens in a row are no coincidence.
+OVERLAP_TOKENS = 16
 
 
 def recovery_samples(
@@ -37,8 +39,10 @@ def recovery_samples(
     training, read = _training_samples(run, calibration), calibration.compensation
     if read is not None and read.written and calibration.reconstruction is None:
         windows = min(-(-SELECTION_SAMPLES * SELECTION_TOKENS // training.shape[1]), len(training) // KEPT_SHARE)
-        if windows:
-            return training[:-windows], _parts(training[-windows:])
+        kept = _parts(training[len(training) - windows :])
+        kept = kept[[not _overlaps(read.tokens, part) for part in kept]]
+        if len(kept):
+            return training[:-windows], kept
     return training, _own_text(run, training, calibration)
 
 
@@ -60,6 +64,13 @@ def _parts(windows: Int64[Tensor, "windows tokens"]) -> Int64[Tensor, "samples t
     """The windows in parts of `SELECTION_TOKENS` tokens, whole ones alone; shorter windows as they are."""
     tokens = min(windows.shape[1], SELECTION_TOKENS)
     return windows[:, : windows.shape[1] // tokens * tokens].reshape(-1, tokens)
+
+
+def _overlaps(read: Int64[Tensor, "samples length"], part: Int64[Tensor, " tokens"]) -> bool:
+    """Whether one of the samples has a stretch of text in common with a shorter part: its beginning or its end."""
+    size = min(OVERLAP_TOKENS, len(part), read.shape[1])
+    stretches = read.unfold(1, size, 1)
+    return any(bool((stretches == probe).all(dim=2).any()) for probe in (part[:size], part[-size:]))
 
 
 def _own_text(

@@ -49,9 +49,9 @@ def _compensation() -> Iterator[Arm]:
 
 
 def _texts() -> Iterator[Arm]:
-    """What compensation reads: text that the model writes, or the training part of Python's language reference."""
+    """What compensation reads: text of the model's own, the training part of Python's language reference, or both."""
     for planes in (1, 2, 3):
-        for source, name in (("model", "the model's own"), ("text", "the default text")):
+        for source, name in (("model", "the model's own"), ("text", "the default text"), ("both", "half of each")):
             settings = {"planes": planes, "compensation": "sequential", "granularity": "group", "group_size": 64}
             arm = f"{planes} plane{'s'[: planes > 1]}, {name}"
             yield Arm("text of compensation", arm, {**settings, "compensation_source": source, **UNTRAINED})

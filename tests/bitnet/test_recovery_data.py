@@ -77,6 +77,18 @@ def test_windows_of_the_calibration_text_select_where_compensation_has_read_text
     assert 0 < selection.numel() <= everything.numel() / 5
 
 
+@pytest.mark.parametrize("read", [slice(0, 20), slice(-20, None)], ids=["the beginning of a part", "the end of one"])
+def test_windows_that_compensation_has_read_as_well_do_not_select(run, read):
+    chosen = with_settings(run, fine_tune_tokens=64)
+    training, selection = recovery_samples(chosen, compensated(run))
+    tokens = torch.full((2, 40), run.loaded.model.config.vocab_size, dtype=torch.int64)
+    tokens[1, 10:30] = selection[1, read]
+    also = CompensationText(tokens, "both", written=True)
+    less, kept = recovery_samples(chosen, compensated(run, compensation=also))
+    assert torch.equal(less, training)
+    assert torch.equal(kept, selection[[index for index in range(len(selection)) if index != 1]])
+
+
 @pytest.mark.parametrize(
     "changed",
     [
