@@ -17,7 +17,7 @@ from bitnet.size_settings import (
     PLANES_BEFORE_FALLBACKS,
     RECIPES,
     SIZE_TABLE,
-    STARTING_BITS,
+    WITHIN_MINUTES,
     size_class,
 )
 
@@ -91,7 +91,7 @@ class Phase4Config(BaseModel):
     """Bits for a quantized weight that compensation begins with; they go to the layers where planes promise most.
 
     None gives every layer `planes`, which no layer goes below in any case; above 50 million parameters, where
-    `max_minutes` are given and no planes, it takes 3.95.
+    `max_minutes` are given and no planes, it takes 2.6.
     """
     bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
     """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
@@ -101,7 +101,8 @@ class Phase4Config(BaseModel):
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which the fallback chain takes no further step; None switches it off.
 
-    Above 50 million parameters recovery's `fine_tune_budget` goes by them as well.
+    Above 50 million parameters recovery's `fine_tune_budget` goes by them as well, and what else is left open aims at
+    the compression target (`size_settings.WITHIN_MINUTES`).
     """
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""
@@ -215,14 +216,17 @@ class Phase4Config(BaseModel):
                 values[name] = getattr(row, name)
         return type(self).model_construct(_fields_set=set(self.model_fields_set), **values)
 
-    def _within_minutes(self) -> dict[str, float]:
+    def _within_minutes(self) -> dict[str, Any]:
         """What `max_minutes` decides where the user did not."""
         if self.max_minutes is None:
             return {}
-        chosen = {"fine_tune_budget": OPERATIONS_PER_MINUTE * self.max_minutes}
-        if "planes" not in self.model_fields_set:
-            chosen["starting_bits"] = STARTING_BITS
-        return {name: value for name, value in chosen.items() if name not in self.model_fields_set}
+        left = set(self.model_fields_set)
+        if "planes" in left:
+            left.add("starting_bits")
+        if self.recovery_recipe != "measured":
+            left |= {name for name in WITHIN_MINUTES if name.startswith("fine_tune")}
+        chosen = {**WITHIN_MINUTES, "fine_tune_budget": OPERATIONS_PER_MINUTE * self.max_minutes}
+        return {name: value for name, value in chosen.items() if name not in left}
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
@@ -248,7 +252,7 @@ class Phase4Config(BaseModel):
         Settings that are left to the model's size are left out, as a value in a file is one that the user gave.
         """
         recipes = {name for recipe in RECIPES.values() for name in recipe}
-        left_open = {"rule", "planes", "starting_bits", "fine_tune_budget", *COMPENSATED, *recipes}
+        left_open = {"rule", "planes", "fine_tune_budget", *COMPENSATED, *WITHIN_MINUTES, *recipes}
         return dump_yaml(self.model_dump(mode="json", exclude=left_open - self.model_fields_set))
 
     def overrides(self) -> list[str]:

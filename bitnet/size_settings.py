@@ -80,10 +80,24 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
 )
 #: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
 #: bits.
-PLANES, PLANES_BEFORE_FALLBACKS = 3, 2
-#: Where `max_minutes` are given: bits that the first attempt begins with, and floating-point operations that recovery
-#: may take for each minute, four tenths of it on a core of 7e10 a second.
-STARTING_BITS, OPERATIONS_PER_MINUTE = 3.95, 1.75e12
+PLANES, PLANES_BEFORE_FALLBACKS = 3, 1
+#: How these models are compressed within `max_minutes`: recovery makes up for so much that about as few bits suffice as
+#: the compression target asks for, tables in bytes included. Compensation then has to read more, and of both kinds, and
+#: many small steps do more than few large ones.
+WITHIN_MINUTES: Mapping[str, Any] = MappingProxyType(
+    {
+        "starting_bits": 2.6,
+        "embedding_dtype": "int8",
+        "compensation_source": "both",
+        "compensation_samples": 48,
+        "fine_tune_lr": 2e-4,
+        "fine_tune_batch_size": 2,
+        "fine_tune_steps": 350,
+    }
+)
+#: Floating-point operations that recovery may take for each of these minutes, seven tenths of it on a core of 8e10 a
+#: second.
+OPERATIONS_PER_MINUTE = 3.3e12
 
 
 def size_class(parameters: int) -> SizeClass:

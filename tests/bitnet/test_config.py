@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bitnet.config import Phase4Config, allowed_values
 from bitnet.errors import BitnetError
-from bitnet.size_settings import RECIPES, size_class
+from bitnet.size_settings import RECIPES, WITHIN_MINUTES, size_class
 
 fields = st.fixed_dictionaries(
     {},
@@ -70,8 +70,8 @@ def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
     assert (resolved.compensation, resolved.planes, resolved.codec) == ("sequential", 3, "base3")
     assert (resolved.granularity, resolved.group_size, resolved.smoothing) == ("group", 192, 0.25)
     assert Phase4Config(granularity="channel").resolved(10**8).granularity == "channel"
-    assert Phase4Config(max_minutes=10.0).resolved(10**8).planes == 2
-    assert Phase4Config(starting_bits=4.5).resolved(10**8).planes == 2
+    assert Phase4Config(max_minutes=10.0).resolved(10**8).planes == 1
+    assert Phase4Config(starting_bits=4.5).resolved(10**8).planes == 1
     chosen = Phase4Config(planes=1, codec="2bit").resolved(10**8)
     assert (chosen.compensation, chosen.planes, chosen.codec) == ("sequential", 1, "2bit")
     for config in (Phase4Config(rule="absmean").resolved(10**8), Phase4Config().resolved(10**6)):
@@ -80,13 +80,28 @@ def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
 
 def test_a_limit_of_time_decides_where_to_begin_and_how_long_to_recover() -> None:
     hour = Phase4Config(max_minutes=60.0).resolved(10**8)
-    assert (hour.starting_bits, hour.fine_tune_budget) == (3.95, pytest.approx(1.05e14))
+    assert {name: getattr(hour, name) for name in WITHIN_MINUTES} == WITHIN_MINUTES
+    assert hour.fine_tune_budget == pytest.approx(1.98e14)
     assert hour.resolved(10**8) == hour
     assert Phase4Config(max_minutes=60.0).resolved(10**6).starting_bits is None
     assert Phase4Config(max_minutes=60.0, planes=1).resolved(10**8).starting_bits is None
-    chosen = Phase4Config(max_minutes=60.0, starting_bits=3.5, fine_tune_budget=None).resolved(10**8)
-    assert (chosen.starting_bits, chosen.fine_tune_budget) == (3.5, None)
-    assert Phase4Config().resolved(10**8).starting_bits is None
+    chosen = Phase4Config(max_minutes=60.0, starting_bits=3.5, fine_tune_budget=None, fine_tune_lr=1e-3).resolved(10**8)
+    assert (chosen.starting_bits, chosen.fine_tune_budget, chosen.fine_tune_lr) == (3.5, None, 1e-3)
+    assert (Phase4Config().resolved(10**8).starting_bits, Phase4Config().resolved(10**8).compensation_samples) == (
+        None,
+        16,
+    )
+
+
+def test_a_limit_of_time_leaves_the_audits_own_recipe_as_it_is() -> None:
+    audit = Phase4Config(max_minutes=60.0, recovery_recipe="audit").resolved(10**8)
+    assert (audit.fine_tune_lr, audit.fine_tune_steps, audit.fine_tune_batch_size) == (1e-5, 100, 4)
+    assert audit.starting_bits == WITHIN_MINUTES["starting_bits"]
+
+
+def test_yaml_keeps_open_what_a_limit_of_time_decides() -> None:
+    hour = Phase4Config(max_minutes=60.0)
+    assert not WITHIN_MINUTES.keys() & yaml.safe_load(hour.to_yaml()).keys()
 
 
 def test_open_settings_of_recovery_come_from_the_recipe_of_the_size() -> None:
