@@ -26,8 +26,15 @@ if TYPE_CHECKING:
     from bitnet.result import Phase4Result
 
 
-ONE_PLANE = ("--planes", "1", "--set", "compensation_source=text")
+ONE_PLANE = {"compensation_source": "text", "compensation_samples": "48", "group_size": "128"}
 """One plane is fitted to text of the kind that it is for: what the model writes itself leaves too much open."""
+RECOVERS_ONE_PLANE = {
+    "fine_tune_lr": "3e-4",
+    "fine_tune_batch_size": "2",
+    "fine_tune_steps": "450",
+    "fine_tune_budget": "null",
+}
+"""Some 45 minutes of one core."""
 
 
 class BitnetModels:
@@ -79,8 +86,10 @@ class BitnetModels:
 
     def sparing_words(self, one_plane: bool, recovered: bool) -> Sequence[str]:
         """The defaults above 50 million parameters, and what the README says of one plane."""
-        effort = ("--max-minutes", "55") if recovered else ("--set", "fine_tune_steps=0")
-        return (*effort, *(ONE_PLANE if one_plane else ()))
+        if not one_plane:
+            return ("--max-minutes", "60") if recovered else ("--set", "fine_tune_steps=0")
+        settings = ONE_PLANE | (RECOVERS_ONE_PLANE if recovered else {"fine_tune_steps": "0"})
+        return ("--planes", "1", *itertools.chain(*(("--set", f"{name}={value}") for name, value in settings.items())))
 
     def load_packed(self, path: Path) -> tuple[Any, Any]:
         """`bitnet.artifacts.load_packed`: the model that runs on packed codes, and its tokenizer."""
