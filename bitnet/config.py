@@ -91,7 +91,7 @@ class Phase4Config(BaseModel):
     """Bits for a quantized weight that compensation begins with; they go to the layers where planes promise most.
 
     None gives every layer `planes`, which no layer goes below in any case; above 50 million parameters, where
-    `max_minutes` are given and no planes, it takes 2.6.
+    `max_minutes` are given and no planes, it takes 3.5.
     """
     bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
     """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.

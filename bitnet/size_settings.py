@@ -86,18 +86,18 @@ PLANES, PLANES_BEFORE_FALLBACKS = 3, 1
 #: many small steps do more than few large ones.
 WITHIN_MINUTES: Mapping[str, Any] = MappingProxyType(
     {
-        "starting_bits": 2.6,
+        "starting_bits": 3.5,
         "embedding_dtype": "int8",
         "compensation_source": "both",
         "compensation_samples": 48,
         "fine_tune_lr": 2e-4,
         "fine_tune_batch_size": 2,
-        "fine_tune_steps": 350,
+        "fine_tune_steps": 200,
     }
 )
-#: Floating-point operations that recovery may take for each of these minutes, seven tenths of it on a core of 8e10 a
+#: Floating-point operations that recovery may take for each of these minutes, four tenths of it on a core of 8e10 a
 #: second.
-OPERATIONS_PER_MINUTE = 3.3e12
+OPERATIONS_PER_MINUTE = 1.9e12
 
 
 def size_class(parameters: int) -> SizeClass:
