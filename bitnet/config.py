@@ -101,8 +101,8 @@ class Phase4Config(BaseModel):
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which the fallback chain takes no further step; None switches it off.
 
-    Above 50 million parameters recovery's `fine_tune_budget` goes by them as well, and what else is left open aims at
-    the compression target (`size_settings.WITHIN_MINUTES`).
+    Above 50 million parameters recovery's `fine_tune_budget` goes by them as well, and what else is left open is chosen
+    for few bits (`size_settings.WITHIN_MINUTES`).
     """
     codec: Codec = "2bit"
     """How codes are stored: in 8, 2 or 1.6 bits."""

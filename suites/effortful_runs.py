@@ -13,7 +13,7 @@ from typing import Final
 
 MINUTES: Final = "BITNET_AUDIT_MINUTES"
 """The variable that says how many minutes one check may take."""
-USUAL_MINUTES: Final = 20.0
+USUAL_MINUTES: Final = 10.0
 MINUTE: Final = 60.0
 """Seconds."""
 INTERVAL: Final = 0.05

@@ -136,7 +136,7 @@ def small_scale(patch: pytest.MonkeyPatch, config: pytest.Config) -> None:
 def short_hours(patch: pytest.MonkeyPatch, _: pytest.Config) -> None:
     """An hour takes half a minute, a GiB is 64 MiB, and there is little text."""
     patch.setattr("suites.effortful_runs.MINUTE", 0.5)
-    patch.setattr("suites.test_few_bits.RECOVERED_MINUTES", 20.0)
+    patch.setattr("suites.test_few_bits.minutes_granted", lambda: 60.0)
     patch.setattr("suites.test_few_bits.GIB", 2**26)
     patch.setattr("suites.test_few_bits.CHOSEN_BY_CHARACTERS", TEXT_CHARACTERS)
     patch.setattr("suites.test_few_bits.held_out_text", lambda: held_out_excerpt(4 * TEXT_CHARACTERS))
