@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from suites.process_costs import resident
+
 MINUTES: Final = "BITNET_AUDIT_MINUTES"
 """The variable that says how many minutes one check may take."""
 USUAL_MINUTES: Final = 10.0
@@ -80,7 +82,6 @@ def _compress(words: Sequence[str], out: Path, limit: float) -> Ended:
 def _peak(number: int) -> int:
     """Bytes at the peak of a process so far (what `wait4` tells counts its parent at the time of the fork as well)."""
     try:
-        lines = Path(f"/proc/{number}/status").read_text(encoding="ascii").splitlines()
-    except OSError:  # it has just ended
+        return resident("VmHWM", Path(f"/proc/{number}/status"))
+    except (OSError, StopIteration):  # it has just ended
         return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)

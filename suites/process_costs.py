@@ -46,9 +46,9 @@ def cost_of(action: Callable[[], object]) -> Cost:
     gc.collect()
     _give_back()
     _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
-    before, started = _resident("VmRSS"), time.process_time()
+    before, started = resident("VmRSS"), time.process_time()
     action()
-    return Cost(time.process_time() - started, before, _resident("VmHWM"))
+    return Cost(time.process_time() - started, before, resident("VmHWM"))
 
 
 class FreshProcess:
@@ -119,8 +119,9 @@ def _give_back() -> None:
         trim(0)
 
 
-def _resident(line: str) -> int:
-    lines = _STATUS.read_text(encoding="ascii").splitlines()
+def resident(line: str, status: Path = _STATUS) -> int:
+    """Bytes by a line of a process's status: VmRSS now, VmHWM at the peak so far; StopIteration if it has ended."""
+    lines = status.read_text(encoding="ascii").splitlines()
     return next(int(each.split()[1]) for each in lines if each.startswith(f"{line}:")) * 1024
 
 
