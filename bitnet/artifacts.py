@@ -5,8 +5,8 @@ which names the rule, the codec, every quantized layer and the SHA-256 of every 
 transformers needs for loading it (`packed_settings`). Tensors are named
 `<layer>.packed` (uint8 codes [planes, rows, bytes]), `<layer>.scale` (float16, float32 or uint8 [planes, rows or 1,
 groups], W ~ the sum of scale * codes over the planes; uint8 in units of 2^`<layer>.scale_exponent`, int8 [rows or 1])
-and otherwise as in the original model. Projections that were kept are float16; int8 tables are `<layer>.codes` and
-`<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
+and otherwise as in the original model. Projections that were kept are float16; tables in codes are `<layer>.codes`
+(`bitnet.tables`) and `<layer>.scale` (bfloat16). A tied head is stored once, as its embedding.
 """
 
 from functools import partial
@@ -48,7 +48,7 @@ from bitnet.packed_settings import KEY as SETTINGS_KEY
 from bitnet.packed_settings import packed_settings
 from bitnet.packing import bytes_per_row, pack_planes, unpack_planes
 from bitnet.scales import decode_scales, encode_scales
-from bitnet.tables import decode_table, encode_table, to_float16
+from bitnet.tables import decode_table, encode_table, table_layout, to_float16
 from bitnet.tensor_file import DTYPES, TensorReader
 from bitnet.ternary import TernarySum
 
@@ -324,11 +324,8 @@ def _restore(decision: LayerDecision, module: nn.Module, tensors: _Tensors, conf
 
 
 def _table(name: str, shape: tuple[int, ...], tensors: _Tensors, config: Phase4Config) -> Tensor:
-    if config.embedding_dtype == "int8":
-        codes = tensors.take(f"{name}.codes", torch.int8, shape)
-        return decode_table({"codes": codes, "scale": tensors.take(f"{name}.scale", torch.bfloat16, (shape[0], 1))})
-    dtype = torch.float16 if config.embedding_dtype == "float16" else torch.float32
-    return decode_table({"weight": tensors.take(f"{name}.weight", dtype, shape)})
+    layout = table_layout(config.embedding_dtype, shape)
+    return decode_table({part: tensors.take(f"{name}.{part}", *kind) for part, kind in layout.items()}, shape[1])
 
 
 def layer_record(name: str, layer: BitLinear | TernaryLinear, config: Phase4Config) -> LayerRecord:

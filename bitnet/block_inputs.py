@@ -1,4 +1,4 @@
-"""What the decoder blocks of a model read and give."""
+"""What the decoder blocks and the head of a model read and give."""
 
 import contextlib
 from typing import Any
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 
 class _ArrivedError(Exception):
-    """Ends a forward pass once the input of the first block is known."""
+    """Ends a forward pass once the input that is asked for is known."""
 
 
 def first_inputs(
@@ -32,6 +32,23 @@ def first_inputs(
     if not args:
         args = (kwargs.pop("hidden_states"),)
     return args, kwargs
+
+
+def head_inputs(model: PreTrainedModel, samples: Int64[Tensor, "samples tokens"]) -> Float[Tensor, "samples tokens d"]:
+    """The hidden states that the output head turns into logits."""
+    found: list[Tensor] = []
+
+    def arrive(_: nn.Module, args: tuple[Any, ...]) -> None:
+        found.append(args[0])
+        raise _ArrivedError
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(arrive)
+    try:
+        with contextlib.suppress(_ArrivedError):
+            model(input_ids=samples.to(model.device), use_cache=False)
+    finally:
+        handle.remove()
+    return found[0]
 
 
 def hidden_states(output: Any) -> Float[Tensor, "samples tokens d"]:

@@ -165,7 +165,8 @@ class CompressedModel:
         for decision in self.plan:
             if decision.kind in TABLE_KINDS:
                 table = model.get_submodule(decision.name).weight
-                table.data = decode_table(encode_table(decision.name, table.data, self.config.embedding_dtype))
+                stored = encode_table(decision.name, table.data, self.config.embedding_dtype)
+                table.data = decode_table(stored, table.shape[1])
 
 
 def replace_modules(model: PreTrainedModel, replacements: Mapping[str, nn.Module]) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from bitnet.compressed_model import CompressedModel, layer_plan, matrix
 from bitnet.config import Phase4Config
 from bitnet.fine_tuner import computes_in_bfloat16
+from bitnet.head_compensation import compensate_head
 from bitnet.layer_store import LayerStore, TernaryLayer
 from bitnet.phase_state import Calibration, Run
 from bitnet.progress import Advance
@@ -66,6 +67,8 @@ def compress(
     store = LayerStore(work / "layers", _run_key(run, tokens, settings))
     layers = ternarize(model, tokens, settings, store, lambda done, total, *_: progress(done, total))
     packed = CompressedModel.from_planes(model, config, layers)
+    if config.embedding_dtype == "int6":  # 8 bits lose too little to make up for
+        compensate_head(packed, model, tokens)
     return Compression(packed, layers)
 
 

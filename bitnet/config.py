@@ -25,6 +25,7 @@ Rule = Literal["threshold", "absmean", "optimal"]
 Granularity = Literal["tensor", "channel", "group"]
 Codec = Literal["int8", "2bit", "base3"]
 ScaleDtype = Literal["float16", "float32", "uint8"]
+TableDtype = Literal["float32", "float16", "int8", "int6"]
 Compensation = Literal["none", "sequential"]
 RecoveryMode = Literal["weights", "scales", "last_mile"]
 RecoveryRecipe = Literal["measured", "audit"]
@@ -91,7 +92,7 @@ class Phase4Config(BaseModel):
     """Bits for a quantized weight that compensation begins with; they go to the layers where planes promise most.
 
     None gives every layer `planes`, which no layer goes below in any case; above 50 million parameters, where
-    `max_minutes` are given and no planes, it takes 3.5.
+    `max_minutes` are given and no planes, it takes 3.25.
     """
     bits_budget: Annotated[float, Field(ge=1.6, le=16.0)] | None = 6.0
     """Most bits for a quantized weight, scales included, that the fallback chain may spend on further planes.
@@ -111,8 +112,8 @@ class Phase4Config(BaseModel):
 
     In all but float32 the FP16 model holds the very weights of the packed one.
     """
-    embedding_dtype: Literal["float32", "float16", "int8"] = "float16"
-    """How the packed model stores embeddings and head."""
+    embedding_dtype: TableDtype = "float16"
+    """How the packed model stores embeddings and head; compensation makes up for what "int6" rounds off the head."""
     activation_bits: Literal[8] | None = 8
     """Bits of the activations that enter a ternary layer; None keeps them in floating point."""
 

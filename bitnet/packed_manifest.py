@@ -6,9 +6,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitnet.checkpoint import digest_file, read_json
-from bitnet.config import Codec, Compensation, Granularity, Rule, ScaleDtype
+from bitnet.config import Codec, Compensation, Granularity, Rule, ScaleDtype, TableDtype
 from bitnet.errors import BitnetError, first_complaint
-from bitnet.tables import TableDtype
 
 FORMAT_VERSION: Final = 2
 MANIFEST = "bitnet.json"

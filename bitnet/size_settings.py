@@ -86,8 +86,8 @@ PLANES, PLANES_BEFORE_FALLBACKS = 3, 1
 #: reads more, and text of both kinds; many small steps do more than few large ones.
 WITHIN_MINUTES: Mapping[str, Any] = MappingProxyType(
     {
-        "starting_bits": 3.5,
-        "embedding_dtype": "int8",
+        "starting_bits": 3.25,
+        "embedding_dtype": "int6",
         "compensation_source": "both",
         "compensation_samples": 48,
         "fine_tune_lr": 2e-4,

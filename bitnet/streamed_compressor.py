@@ -31,7 +31,7 @@ from bitnet.progress import Advance
 from bitnet.result import FallbackRow
 from bitnet.scales import encode_scales
 from bitnet.streamed_folder import INDEX, count_stored
-from bitnet.tables import decode_table, encode_table, to_float16
+from bitnet.tables import decode_table, encode_table, table_layout, to_float16
 from bitnet.tensor_file import Described, TensorWriter
 
 #: Bytes a parameter that a run takes which holds its model: float32 weights, those of the trainable form and what is
@@ -150,10 +150,8 @@ def _ternary_layout(decision: LayerDecision, module: nn.Module, config: Phase4Co
 
 
 def _table_layout(name: str, shape: tuple[int, ...], config: Phase4Config) -> dict[str, Described]:
-    if config.embedding_dtype == "int8":
-        scale = Described(torch.bfloat16, (shape[0], 1))
-        return {f"{name}.codes": Described(torch.int8, shape), f"{name}.scale": scale}
-    return {f"{name}.weight": Described(getattr(torch, config.embedding_dtype), shape)}
+    layout = table_layout(config.embedding_dtype, shape)
+    return {f"{name}.{part}": Described(*kind) for part, kind in layout.items()}
 
 
 def _plain_tensors(
@@ -165,7 +163,7 @@ def _plain_tensors(
     for key, parameter in plain.named_parameters(recurse=False):
         name, value = f"{decision.name}.{key}", parameter.detach()
         if decision.kind in TABLE_KINDS and key == "weight":
-            value = decode_table(encode_table(decision.name, value, config.embedding_dtype))
+            value = decode_table(encode_table(decision.name, value, config.embedding_dtype), value.shape[1])
         tensors[name] = to_float16(name, value)
     return tensors
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from bitnet.perplexity import PerplexityResult
 from bitnet.quality import relative_increase
 from bitnet.result import RESULT, Figures, GateRow, Phase4Result
+from bitnet.tables import CODE_LIMITS
 from bitnet.verify import RECORD
 
 
@@ -42,7 +43,9 @@ BETTER = (
 )
 SMALLER = (
     Suggestion("denser codes", "--set codec=base3", lambda config: config["codec"] != "base3"),
-    Suggestion("smaller embeddings", "--set embedding_dtype=int8", lambda config: config["embedding_dtype"] != "int8"),
+    Suggestion(
+        "smaller embeddings", "--set embedding_dtype=int8", lambda config: config["embedding_dtype"] not in CODE_LIMITS
+    ),
     Suggestion("fewer scales", "--set granularity=channel", lambda config: config["granularity"] == "group"),
     Suggestion("a smaller demand", "a lower compression_target", lambda _: True),
 )

@@ -1,24 +1,38 @@
-"""How embedding tables and output heads are stored: float32, float16, or int8 with one scale per row."""
+"""How embedding tables and output heads are stored: float32, float16, or codes of 8 or 6 bits with a scale per row."""
 
 from collections.abc import Mapping
-from typing import Literal
+from types import MappingProxyType
 
 import torch
-from jaxtyping import BFloat16, Float, Int8
+from jaxtyping import BFloat16, Float, Float32, Int8, UInt8
 from torch import Tensor
 
+from bitnet.config import TableDtype
 from bitnet.errors import BitnetError
 
-TableDtype = Literal["float32", "float16", "int8"]
+#: Largest code of the types that store codes.
+CODE_LIMITS: Mapping[TableDtype, int] = MappingProxyType({"int8": 127, "int6": 31})
+#: Codes of 6 bits that share bytes, and the bytes.
+_CODES, _BYTES = 4, 3
 
-INT8_LIMIT = 127
+
+def table_layout(dtype: TableDtype, shape: tuple[int, ...]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of the tensors that store a table [rows, columns], keyed by the last part of their name."""
+    rows, columns = shape
+    if dtype in CODE_LIMITS:
+        scale = (torch.bfloat16, (rows, 1))
+        if dtype == "int6":
+            return {"codes": (torch.uint8, (rows, -(-columns // _CODES) * _BYTES)), "scale": scale}
+        return {"codes": (torch.int8, (rows, columns)), "scale": scale}
+    return {"weight": (torch.float16 if dtype == "float16" else torch.float32, (rows, columns))}
 
 
 def encode_table(name: str, table: Float[Tensor, "rows columns"], dtype: TableDtype) -> dict[str, Tensor]:
-    """Tensors that store `table`, keyed by the last part of their name.
+    """Tensors that store `table`, as `table_layout` has them.
 
-    float32 and float16 give {"weight": ...}; int8 gives {"codes": Int8[rows, columns], "scale": BFloat16[rows, 1]}
-    with scale = absmax / 127 per row and table ~ codes * scale.
+    Codes are Int8[rows, columns] with scale = absmax / 127 per row and table ~ codes * scale, or of 6 bits with
+    absmax / 31, four codes c in three bytes: the bits of sum_i (c_i + 32) * 64^i, the lowest byte first, and rows
+    filled up with c = 0.
 
     The scale is rounded to bfloat16 because that makes the encoding a projection: 127 * scale is exact in float32, so
     encoding a decoded table returns the same codes and scales bit for bit, and what was evaluated is what is stored.
@@ -26,19 +40,40 @@ def encode_table(name: str, table: Float[Tensor, "rows columns"], dtype: TableDt
     Raises:
         BitnetError: a value does not fit into float16.
     """
-    if dtype == "int8":
-        codes, scale = _int8_rows(table.float())
-        return {"codes": codes, "scale": scale}
+    if dtype in CODE_LIMITS:
+        scale = row_scale(table, dtype)
+        codes = nearest_codes(table.float(), scale, dtype)
+        return {"codes": _pack6(codes) if dtype == "int6" else codes, "scale": scale}
     if dtype == "float16":
         return {"weight": to_float16(f"{name}.weight", table)}
     return {"weight": table.to(torch.float32)}
 
 
-def decode_table(stored: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+def decode_table(stored: Mapping[str, Tensor], columns: int) -> Float[Tensor, "rows columns"]:
     """The float32 table behind `encode_table`'s tensors."""
     if "codes" in stored:
-        return stored["codes"].float() * stored["scale"].float()
+        return table_codes(stored["codes"], columns).float() * stored["scale"].float()
     return stored["weight"].float()
+
+
+def table_codes(stored: Tensor, columns: int) -> Int8[Tensor, "rows columns"]:
+    """The codes in the tensor "codes" of a table, whether they take 8 bits in it or 6."""
+    return _unpack6(stored, columns) if stored.dtype == torch.uint8 else stored
+
+
+def row_scale(table: Float[Tensor, "rows columns"], dtype: TableDtype) -> BFloat16[Tensor, "rows 1"]:
+    """The scale of each row: its largest magnitude gets the largest code."""
+    return (table.float().abs().amax(dim=1, keepdim=True) / CODE_LIMITS[dtype]).to(torch.bfloat16)
+
+
+def nearest_codes(
+    table: Float32[Tensor, "rows columns"], scale: BFloat16[Tensor, "rows 1"], dtype: TableDtype
+) -> Int8[Tensor, "rows columns"]:
+    """The codes that come nearest to the values; a row of scale 0 has codes 0."""
+    limit = CODE_LIMITS[dtype]
+    divisor = torch.where(scale == 0, torch.ones_like(scale), scale).float()
+    codes = torch.round(table / divisor).clamp(-limit, limit)
+    return torch.where(scale == 0, torch.zeros_like(codes), codes).to(torch.int8)
 
 
 def to_float16(name: str, tensor: Tensor) -> Tensor:
@@ -54,11 +89,14 @@ def to_float16(name: str, tensor: Tensor) -> Tensor:
     return half
 
 
-def _int8_rows(
-    table: Float[Tensor, "rows columns"],
-) -> tuple[Int8[Tensor, "rows columns"], BFloat16[Tensor, "rows 1"]]:
-    scale = (table.abs().amax(dim=1, keepdim=True) / INT8_LIMIT).to(torch.bfloat16)
-    # A zero row has scale 0 and codes 0; dividing by one instead keeps it so.
-    divisor = torch.where(scale == 0, torch.ones_like(scale), scale).float()
-    codes = torch.round(table / divisor).clamp(-INT8_LIMIT, INT8_LIMIT)
-    return torch.where(scale == 0, torch.zeros_like(codes), codes).to(torch.int8), scale
+def _pack6(codes: Int8[Tensor, "rows columns"]) -> UInt8[Tensor, "rows bytes"]:
+    digits = torch.nn.functional.pad(codes, (0, -codes.shape[1] % _CODES)).unflatten(1, (-1, _CODES)).int() + 32
+    number = digits[..., 0] | digits[..., 1] << 6 | digits[..., 2] << 12 | digits[..., 3] << 18
+    return torch.stack([number >> shift & 255 for shift in (0, 8, 16)], dim=-1).to(torch.uint8).flatten(1)
+
+
+def _unpack6(packed: UInt8[Tensor, "rows bytes"], columns: int) -> Int8[Tensor, "rows columns"]:
+    low, middle, high = packed.unflatten(1, (-1, _BYTES)).int().unbind(-1)
+    number = low | middle << 8 | high << 16
+    digits = torch.stack([number >> shift & 63 for shift in (0, 6, 12, 18)], dim=-1).to(torch.int8)
+    return (digits.flatten(1) - 32)[:, :columns].contiguous()

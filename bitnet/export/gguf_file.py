@@ -90,9 +90,9 @@ def _tensors(compressed: CompressedModel, described: Description, wanted: GgufTy
             if value.dim() == 1:
                 yield f"{name}.{key}", _vector(value.detach(), order)
             else:
-                coded = decision.kind in TABLE_KINDS and compressed.config.embedding_dtype == "int8"
+                dtype = compressed.config.embedding_dtype if decision.kind in TABLE_KINDS else "float32"
                 rows = value.detach() if order is None else value.detach()[order]
-                yield f"{name}.{key}", store_table(decision.name, rows, coded, wanted)
+                yield f"{name}.{key}", store_table(rows, dtype, wanted)
     factors = _rotary_factors(described)
     if bool((factors != 1).any()):
         yield ROTARY_TENSOR, Stored(factors, Type.F32)

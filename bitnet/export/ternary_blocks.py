@@ -16,8 +16,9 @@ import torch
 from jaxtyping import BFloat16, Float32, Int8, UInt8
 from torch import Tensor
 
+from bitnet.config import TableDtype
 from bitnet.errors import BitnetError
-from bitnet.tables import encode_table
+from bitnet.tables import CODE_LIMITS, nearest_codes, row_scale
 from bitnet.ternary import TernarySum, per_weight
 
 GgufType = Literal["tq2_0", "tq1_0", "f16"]
@@ -51,15 +52,15 @@ def store_ternary(name: str, weight: TernarySum, wanted: GgufType) -> Stored:
     return Stored(data, kind)
 
 
-def store_table(name: str, values: Float32[Tensor, "rows columns"], coded: bool, wanted: GgufType) -> Stored:
+def store_table(values: Float32[Tensor, "rows columns"], dtype: TableDtype, wanted: GgufType) -> Stored:
     """An embedding, a head or another matrix that is not ternary: in Q8_0, F16 or F32, the first that is exact.
 
     Args:
-        coded: whether the values are int8 codes times a scale for each row. Q8_0 is left out where F16 is `wanted`.
+        dtype: how the packed model stores them; Q8_0 is for codes, and left out where F16 is `wanted`.
     """
-    if coded and wanted != "f16" and values.shape[1] % _BLOCK[Type.Q8_0] == 0:
-        stored = encode_table(name, values, "int8")
-        data = _q8_0(stored["codes"], stored["scale"])
+    if dtype in CODE_LIMITS and wanted != "f16" and values.shape[1] % _BLOCK[Type.Q8_0] == 0:
+        scale = row_scale(values, dtype)
+        data = _q8_0(nearest_codes(values, scale, dtype), scale)
         if np.array_equal(gguf.quants.dequantize(data, Type.Q8_0), values.numpy()):
             return Stored(data, Type.Q8_0)
     half = values.half()

@@ -15,10 +15,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from bitnet.config import Codec, Granularity, ScaleDtype
+from bitnet.config import Codec, Granularity, ScaleDtype, TableDtype
 from bitnet.packed_settings import METHOD
 from bitnet.scales import from_counts, memory_dtype
-from bitnet.tables import TableDtype, decode_table
+from bitnet.tables import CODE_LIMITS, decode_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,8 +89,12 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
         for decision in plan:
             if decision.quantized:
                 model.set_submodule(decision.name, self._layer(decision, model))
-        coded = self.quantization_config.embedding_dtype == "int8"
-        self._tables = [decision.name for decision in plan if coded and decision.kind in TABLE_KINDS]
+        coded = self.quantization_config.embedding_dtype in CODE_LIMITS
+        self.columns = {
+            decision.name: model.get_submodule(decision.name).weight.shape[1]
+            for decision in plan
+            if coded and decision.kind in TABLE_KINDS
+        }
         in_bytes = self.quantization_config.scale_dtype == "uint8"
         self._counted = [decision.name for decision in plan if in_bytes and decision.quantized]
 
@@ -117,10 +121,10 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
         return model.requires_grad_(False)
 
     def get_weight_conversions(self) -> list[WeightConverter]:
-        """How int8 tables become the float32 ones of the model, and bytes the scales of its layers."""
+        """How tables in codes become the float32 ones of the model, and bytes the scales of its layers."""
         tables = [
             WeightConverter([f"{name}.codes", f"{name}.scale"], f"{name}.weight", operations=[_DecodeTable(self)])
-            for name in self._tables
+            for name in self.columns
         ]
         scales = [
             WeightConverter(
@@ -132,7 +136,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
 
 class _DecodeTable(ConversionOps):  # type: ignore[misc]
-    """codes * scale of an int8 table. The attribute keeps transformers from casting the two beforehand."""
+    """codes * scale of a table. The attribute keeps transformers from casting the two beforehand."""
 
     def __init__(self, hf_quantizer: PackedQuantizer) -> None:
         self.hf_quantizer = hf_quantizer
@@ -141,7 +145,7 @@ class _DecodeTable(ConversionOps):  # type: ignore[misc]
         """The table, under the name of the parameter."""
         found = {name.rpartition(".")[2]: _only(parts) for name, parts in input_dict.items()}
         (name,) = {name.rpartition(".")[0] for name in input_dict}
-        return {f"{name}.weight": decode_table(found)}
+        return {f"{name}.weight": decode_table(found, self.hf_quantizer.columns[name])}
 
 
 class _DecodeScales(ConversionOps):  # type: ignore[misc]

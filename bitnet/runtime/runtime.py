@@ -13,6 +13,7 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from bitnet.checkpoint import read_json
+from bitnet.config import TableDtype
 from bitnet.errors import BitnetError, first_line
 from bitnet.kernels import backend as best_backend
 from bitnet.kernels.backends import TORCH, native
@@ -20,7 +21,6 @@ from bitnet.packed_manifest import TENSORS, check_files, read_manifest
 from bitnet.runtime.description import Description, UnsupportedError, layer_names, stored_ends
 from bitnet.runtime.weights import PackedLayers, StoredTable, TensorFile, check_finite, read_table
 from bitnet.sampling import check_prompt, check_temperature, choose
-from bitnet.tables import TableDtype
 
 if TYPE_CHECKING:
     from bitnet.kernels._native import Decoder, Table

@@ -16,7 +16,7 @@ from bitnet.packed_manifest import PackedManifest
 from bitnet.packing import bytes_per_row
 from bitnet.runtime.description import UnsupportedError
 from bitnet.scales import decode_scales
-from bitnet.tables import TableDtype
+from bitnet.tables import CODE_LIMITS, table_codes, table_layout
 
 
 class TensorFile:
@@ -57,7 +57,7 @@ def forget(tensor: Tensor) -> None:
 
 
 class StoredTable(NamedTuple):
-    """Embeddings or an output head: values as stored, and float32 scales for "int8"."""
+    """Embeddings or an output head as the decoder reads them: values, and float32 scales for "int8"."""
 
     dtype: TableDtype
     values: Tensor
@@ -65,13 +65,13 @@ class StoredTable(NamedTuple):
 
 
 def read_table(file: TensorFile, name: str, shape: tuple[int, int], dtype: TableDtype) -> StoredTable:
-    """The table `name`; its values stay in the file's mapping."""
-    if dtype == "int8":
-        scales = file.take(f"{name}.scale", torch.bfloat16, (shape[0], 1)).float().view(-1)
-        check_finite(file.path, f"{name}.scale", scales)
-        return StoredTable(dtype, file.take(f"{name}.codes", torch.int8, shape), scales)
-    kind = torch.float16 if dtype == "float16" else torch.float32
-    return StoredTable(dtype, file.take(f"{name}.weight", kind, shape), None)
+    """The table `name`; its values stay in the file's mapping, but for codes of 6 bits, which become int8."""
+    parts = {part: file.take(f"{name}.{part}", *kind) for part, kind in table_layout(dtype, shape).items()}
+    if dtype not in CODE_LIMITS:
+        return StoredTable(dtype, parts["weight"], None)
+    scales = parts["scale"].float().view(-1)
+    check_finite(file.path, f"{name}.scale", scales)
+    return StoredTable("int8", table_codes(parts["codes"], shape[1]), scales)
 
 
 def check_finite(path: Path, name: str, tensor: Tensor) -> None:
