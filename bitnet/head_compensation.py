@@ -54,7 +54,7 @@ def compensated_table(
         statistics: of what is multiplied by the rows.
         dtype: one of `bitnet.tables.CODE_LIMITS`.
     """
-    return torch.cat([_rounded(rows.float(), statistics, dtype) for rows in table.split(_ROWS)])
+    return torch.cat([_rounded(rows.float(), statistics, dtype) for rows in torch.split(table, _ROWS)])
 
 
 def _rounded(

@@ -22,6 +22,7 @@ from bitnet.compressed_model import TABLE_KINDS, CompressedModel, matrix, plain_
 from bitnet.compressor import Compression
 from bitnet.config import Phase4Config
 from bitnet.errors import BitnetError
+from bitnet.huggingface import save_tokenizer
 from bitnet.lending import lent
 from bitnet.memory import available
 from bitnet.models import streamable
@@ -195,4 +196,4 @@ def _describe_plain(run: Run, folder: Path) -> None:
     config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    run.loaded.tokenizer.save_pretrained(folder)
+    save_tokenizer(run.loaded.tokenizer, folder)

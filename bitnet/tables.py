@@ -90,13 +90,14 @@ def to_float16(name: str, tensor: Tensor) -> Tensor:
 
 
 def _pack6(codes: Int8[Tensor, "rows columns"]) -> UInt8[Tensor, "rows bytes"]:
-    digits = torch.nn.functional.pad(codes, (0, -codes.shape[1] % _CODES)).unflatten(1, (-1, _CODES)).int() + 32
+    filled = torch.nn.functional.pad(codes, (0, -codes.shape[1] % _CODES))
+    digits = filled.reshape(len(codes), -1, _CODES).int() + 32
     number = digits[..., 0] | digits[..., 1] << 6 | digits[..., 2] << 12 | digits[..., 3] << 18
     return torch.stack([number >> shift & 255 for shift in (0, 8, 16)], dim=-1).to(torch.uint8).flatten(1)
 
 
 def _unpack6(packed: UInt8[Tensor, "rows bytes"], columns: int) -> Int8[Tensor, "rows columns"]:
-    low, middle, high = packed.unflatten(1, (-1, _BYTES)).int().unbind(-1)
+    low, middle, high = packed.reshape(len(packed), -1, _BYTES).int().unbind(-1)
     number = low | middle << 8 | high << 16
     digits = torch.stack([number >> shift & 63 for shift in (0, 6, 12, 18)], dim=-1).to(torch.int8)
     return (digits.flatten(1) - 32)[:, :columns].contiguous()

@@ -23,6 +23,7 @@ from bitnet.checkpoint import atomic_directory, read_json, write_json
 from bitnet.compressed_model import CompressedModel
 from bitnet.errors import BitnetError
 from bitnet.export.report import Exported
+from bitnet.huggingface import save_tokenizer
 from bitnet.packed_manifest import TENSORS
 from bitnet.ternary import TernaryWeight
 
@@ -76,7 +77,7 @@ def _write(
     model.config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     described = read_json(folder / "config.json")
     described |= {"dtype": "float32", "quantization_config": _quantization_config(model, set(compressed.layers))}
     write_json(folder / "config.json", described)

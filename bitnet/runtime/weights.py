@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bitnet.config import TableDtype
 from bitnet.errors import BitnetError, first_line
 from bitnet.kernels import PackedPlane, PreparedWeight
 from bitnet.kernels.backends import native

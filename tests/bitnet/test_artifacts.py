@@ -33,6 +33,7 @@ def stored(tmp_path):
     [
         {"codec": "2bit", "embedding_dtype": "float16"},
         {"codec": "base3", "embedding_dtype": "int8", "granularity": "group", "group_size": 12, "rule": "absmean"},
+        {"embedding_dtype": "int6"},
         {
             "codec": "int8",
             "embedding_dtype": "float32",
@@ -91,6 +92,14 @@ def test_int8_tables_are_codes_with_a_scale_per_row(tmp_path):
     for name in ("model.embed_tokens", "lm_head"):
         assert tensors[f"{name}.codes"].dtype == torch.int8
         assert tensors[f"{name}.scale"].shape == (288, 1)
+
+
+def test_int6_tables_take_three_quarters_of_the_bytes(tmp_path):
+    save_packed(packed_model("qwen2", embedding_dtype="int6"), small_tokenizer(), tmp_path)
+    tensors = load_file(tmp_path / TENSORS)
+    for name in ("model.embed_tokens", "lm_head"):
+        assert tensors[f"{name}.codes"].dtype == torch.uint8
+        assert tensors[f"{name}.codes"].shape == (288, 24)
 
 
 def test_the_trainable_form_of_the_folder_gives_its_logits(stored):

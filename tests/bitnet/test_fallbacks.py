@@ -5,10 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from bitnet.artifacts import load_packed, load_trainable
+from bitnet.block_inputs import head_inputs
 from bitnet.checkpoint import work_folder
 from bitnet.errors import BitnetError
 from bitnet.packed_manifest import read_manifest
 from bitnet.phase_controller import run_phase4
+from bitnet.tables import decode_table, encode_table
 from tests.bitnet.phase4 import LENIENT, finish, write_model, write_texts
 
 COMPENSATED = {
@@ -40,6 +42,25 @@ def evaluation(texts):
 
 def steps(result):
     return [row.step for row in result.fallbacks]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])  # tied, and not
+def test_a_head_of_six_bits_makes_up_for_its_error(texts, tmp_path, architecture):
+    """Stored in the codes that compensation chose, recovery after it or not, and better than in the nearest ones."""
+    model = write_model(tmp_path / "model", architecture)
+    settings = {**COMPENSATED, **texts, "max_accuracy_drop": 1.0, "planes": 3, "fine_tune_trigger": 0.0}
+    whole = finish(model, tmp_path / "whole", **settings, embedding_dtype="float32")
+    made = finish(model, tmp_path / "made", **settings, embedding_dtype="int6")
+    trained = finish(model, tmp_path / "trained", **{**settings, "fine_tune_steps": 2}, embedding_dtype="int6")
+    head, other, given = (x.written.model.get_output_embeddings().weight for x in (made, trained, whole))
+    assert torch.equal(head, other)
+    nearest = decode_table(encode_table("head", given, "int6"), given.shape[1])
+    assert not torch.equal(head, nearest)
+    inputs = torch.cat([head_inputs(whole.written.model, ids) for ids in torch.arange(280).view(-1, 1, 40)]).flatten(
+        0, 1
+    )
+    lost = [float(((table - given) @ inputs.T).square().mean()) for table in (head, nearest)]
+    assert lost[0] < lost[1]
 
 
 @pytest.mark.parametrize("planes", [1, 2])

@@ -34,7 +34,13 @@ def both(tmp_path, architecture, **settings):
 
 @pytest.mark.parametrize(
     ("architecture", "settings"),
-    [("llama", {}), ("qwen2", OTHER), ("gpt2", {"granularity": "tensor", "rule": "threshold"}), ("opt", OTHER)],
+    [
+        ("llama", {}),
+        ("llama", {"embedding_dtype": "int6"}),
+        ("qwen2", OTHER),
+        ("gpt2", {"granularity": "tensor", "rule": "threshold"}),
+        ("opt", OTHER),
+    ],
 )
 def test_a_streamed_model_gives_the_same_bytes_and_figures(tmp_path, architecture, settings):
     held, streamed = both(tmp_path, architecture, **settings)

@@ -32,6 +32,7 @@ def types_of(path):
     [
         ("llama", {}),
         ("qwen2", {"embedding_dtype": "int8"}),
+        ("qwen2", {"embedding_dtype": "int6"}),
         ("llama", {"planes": 2, "granularity": "group", "group_size": 16}),
         ("llama", {"granularity": "tensor", "rule": "absmean", "embedding_dtype": "float32"}),
     ],
@@ -79,8 +80,9 @@ def test_a_layer_gets_the_narrowest_type_that_holds_it(pack, tmp_path, wanted, s
     assert any("sums of ternary planes" in note for note in written.notes) == ("planes" in settings)
 
 
-def test_int8_tables_are_q8_0_but_in_a_file_of_f16(pack, tmp_path):
-    packed = pack(embedding_dtype="int8")
+@pytest.mark.parametrize("dtype", ["int8", "int6"])
+def test_tables_in_codes_are_q8_0_but_in_a_file_of_f16(pack, tmp_path, dtype):
+    packed = pack(embedding_dtype=dtype)
     assert types_of(export(packed, tmp_path / "a.gguf", "gguf").path)["token_embd.weight"] == "Q8_0"
     assert types_of(export(packed, tmp_path / "b.gguf", "gguf", "f16").path)["token_embd.weight"] == "F32"
 

@@ -41,6 +41,7 @@ MODELS = {
         "qwen2", planes=2, granularity="group", group_size=16, embedding_dtype="int8", codec="base3"
     ),
     "conv1d": lambda: packed_model("gpt2", codec="int8", embedding_dtype="int8"),
+    "int6 tables": lambda: packed_model("opt", embedding_dtype="int6"),
     "float32": lambda: packed_model(
         "opt", granularity="tensor", rule="absmean", scale_dtype="float32", activation_bits=None
     ),

@@ -53,6 +53,7 @@ MODELS = {
         {"planes": 3, "granularity": "group", "group_size": 16, "codec": "base3", "scale_dtype": "uint8"},
     ),
     "qwen2": (Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False), {"embedding_dtype": "int8"}),
+    "qwen2, int6 tables": (Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False), {"embedding_dtype": "int6"}),
 }
 
 
@@ -119,7 +120,7 @@ def test_a_prompt_run_whole_in_parts_or_token_by_token_gives_the_same_bits(pair)
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("width", [32, 72, 132, 576])
-@pytest.mark.parametrize("tables", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("tables", ["int6", "int8", "float16", "float32"])
 def test_the_head_is_as_exact_as_float32(tables, width, tied, tmp_path):
     """Layers that add nothing leave norm and head, which float64 tells apart from the last bits."""
     shape = {**LLAMA_LIKE, "vocab_size": 291, "hidden_size": width, "num_hidden_layers": 1, "head_dim": 8}
