@@ -21,7 +21,7 @@ LEARNING_RATES = (1e-5, 1e-4, 1e-3, 3e-3, 6e-3)
 
 def arms() -> tuple[Arm, ...]:
     """All arms, the quick ones first."""
-    untrained = (*_rules(), *_compensation(), *_texts(), *_smoothing(), *_reconstruction())
+    untrained = (*_rules(), *_compensation(), *_texts(), *_tables(), *_smoothing(), *_reconstruction())
     return (*untrained, *_optimizers(), *_losses(), *_rates(), *_modes(), *_seeds(), *_controls())
 
 
@@ -55,6 +55,14 @@ def _texts() -> Iterator[Arm]:
             settings = {"planes": planes, "compensation": "sequential", "granularity": "group", "group_size": 64}
             arm = f"{planes} plane{'s'[: planes > 1]}, {name}"
             yield Arm("text of compensation", arm, {**settings, "compensation_source": source, **UNTRAINED})
+
+
+def _tables() -> Iterator[Arm]:
+    """How embedding and head are stored: without compensation "int6" takes the nearest codes."""
+    for compensation in ("none", "sequential"):
+        for dtype in ("float16", "int8", "int6"):
+            settings = {"planes": 3, "compensation": compensation, "granularity": "group", "group_size": 64}
+            yield Arm("tables", f"{dtype}, {compensation}", {**settings, "embedding_dtype": dtype, **UNTRAINED})
 
 
 def _smoothing() -> Iterator[Arm]:
