@@ -7,6 +7,7 @@ dtype of x, so that the two agree bit for bit.
 Source: Ma et al. 2024, "The Era of 1-bit LLMs", section 2.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -98,23 +99,29 @@ class BitLinear(nn.Module):
         if self.scale is None:
             options = (self.rule, self.granularity, self.group_size, self.tau, self.second_moment, self.scale_dtype)
             return quantize_planes(self.weight, self.planes, *options)
-        if not bool(torch.isfinite(self.weight).all() and torch.isfinite(self.scale).all()):
-            raise BitnetError("a latent weight or scale is NaN or infinite; go back to an earlier state of the layer.")
-        group_size = self.group_size if self.granularity == "group" else None
-        scale = self.scale.detach().to(torch.float32, copy=True)
-        scale = round_scales(scale, self.scale_dtype)
+        scale, group_size = self._stored_scale(self.scale)
         return TernarySum(nearest_codes(self.weight, scale, group_size), scale, group_size)
+
+    @torch.no_grad()
+    def _stored_scale(
+        self, scale: Float32[Tensor, "planes rows groups"]
+    ) -> tuple[Float32[Tensor, "planes rows groups"], int | None]:
+        """`scale` as it is stored, and the features that share one; BitnetError as for `ternary`."""
+        extremes = (*torch.aminmax(self.weight), *torch.aminmax(scale))  # NaN, where there is one
+        if not all(math.isfinite(value) for value in extremes):
+            raise BitnetError("a latent weight or scale is NaN or infinite; go back to an earlier state of the layer.")
+        stored = round_scales(scale.detach().to(torch.float32, copy=True), self.scale_dtype)
+        return stored, self.group_size if self.granularity == "group" else None
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """x W^T + bias in the dtype of x, with W and x quantized unless `quantize` is False."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if not self.quantize:
             return linear(x, self.weight.to(x.dtype), bias)
-        ternary = self.ternary()
         if self.scale is None:
-            weight = weight_ste(self.weight, ternary, x.dtype)
+            weight = weight_ste(self.weight, self.ternary(), x.dtype)
         else:
-            weight = grid_ste(self.weight, self.scale, ternary, x.dtype)
+            weight = grid_ste(self.weight, self.scale, *self._stored_scale(self.scale), x.dtype)
         if self.quantized_share < 1.0:
             weight = torch.lerp(self.weight.to(x.dtype), weight, self.quantized_share)
         return linear(activation_ste(x) if self.activation_bits else x, weight, bias)

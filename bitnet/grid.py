@@ -9,10 +9,10 @@ import itertools
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int8, Int64
+from jaxtyping import Float, Float32, Int8, Int64, UInt8
 from torch import Tensor
 
-from bitnet.ternary import TernarySum, equal_groups
+from bitnet.ternary import TernarySum, equal_groups, sum_planes
 
 MAX_PLANES = 3
 _REFITS = 3
@@ -33,17 +33,25 @@ class Grid(NamedTuple):
 
     def nearest(self, weight: Float32[Tensor, "rows n"]) -> Int64[Tensor, "rows n"]:
         """Index of the value nearest to each weight; of two equally near the smaller one."""
+        return self.index(weight).long()
+
+    def index(self, weight: Float32[Tensor, "rows n"]) -> UInt8[Tensor, "rows n"]:
+        """`nearest` in an eighth of the memory."""
         if weight.shape[1] < _FEW:
-            return torch.searchsorted(self.bounds, weight.contiguous())
+            return torch.searchsorted(self.bounds, weight.contiguous()).to(torch.uint8)
         # The same by counting the bounds that lie below, which vectors of the processor do several times as fast.
         below = torch.zeros(weight.shape, dtype=torch.uint8, device=weight.device)
         for bound in self.bounds.unbind(1):
             below += weight > bound.unsqueeze(1)
-        return below.long()
+        return below
+
+    def choices(self, planes: int) -> Int8[Tensor, "planes rows values"]:
+        """The codes behind every value."""
+        return combinations(planes)[self.order].movedim(-1, 0)
 
     def codes(self, index: Int64[Tensor, "rows n"], planes: int) -> Int8[Tensor, "planes rows n"]:
         """The codes of the values of that index."""
-        return combinations(planes)[self.order.gather(1, index)].movedim(-1, 0)
+        return self.choices(planes).gather(2, index.expand(planes, -1, -1))
 
 
 @functools.cache
@@ -102,6 +110,43 @@ def least_squares(
     solved = torch.linalg.solve(gram.double(), (right + ridge.unsqueeze(1) * before.T).double().unsqueeze(2))
     scales: Tensor = solved.squeeze(2).T.to(codes.dtype)
     return scales
+
+
+class NearestValues(NamedTuple):
+    """The values of a sum of planes that are nearest to a weight.
+
+    `index` is the number of each value among the values of its group, and `choices` has the codes behind those, for the
+    groups of each part of `bitnet.ternary.equal_groups`.
+    """
+
+    values: Float32[Tensor, "out in"]
+    index: UInt8[Tensor, "out in"]
+    choices: tuple[Int8[Tensor, "planes groups values"], ...]
+
+
+def nearest_values(
+    weight: Float[Tensor, "out in"], scale: Float32[Tensor, "planes rows groups"], group_size: int | None
+) -> NearestValues:
+    """The values of `TernarySum(nearest_codes(...), ...)` to the last bit, in a fifth of the time.
+
+    Args:
+        weight: finite values.
+        scale: as for `nearest_codes`.
+        group_size: as for `nearest_codes`.
+    """
+    rows, width = weight.shape
+    values = torch.empty(rows, width, device=weight.device)
+    index = torch.empty(rows, width, dtype=torch.uint8, device=weight.device)
+    choices = []
+    for part, groups in equal_groups(width, group_size or width):
+        scales = scale[:, :, groups].expand(-1, rows, -1).reshape(len(scale), -1)
+        found = grid(scales)
+        below = found.index(weight[:, part].float().reshape(scales.shape[1], -1))
+        chosen = found.choices(len(scale)) * (scales != 0).unsqueeze(2)
+        values[:, part] = sum_planes(chosen, scales.unsqueeze(2)).gather(1, below.long()).view(rows, -1)
+        index[:, part] = below.view(rows, -1)
+        choices.append(chosen)
+    return NearestValues(values, index, tuple(choices))
 
 
 def nearest_codes(

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from bitnet.config import Granularity, Rule, ScaleDtype
 from bitnet.errors import BitnetError
-from bitnet.ternary import TernarySum, equal_groups, per_weight, sum_planes
+from bitnet.grid import nearest_values
+from bitnet.ternary import TernarySum, equal_groups
 from bitnet.ternary import TernaryWeight as TernaryWeight
 
 _CHUNK = 1 << 17  # weights held in float64 at a time: 1 MiB per temporary stays in the cache of a core
@@ -294,21 +295,57 @@ def weight_ste(
     return result
 
 
+class _GridStraightThrough(torch.autograd.Function):
+    """Forward the nearest values of a grid, backward the identity to the weight and its codes to every scale."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, scale: Tensor, rounded: Tensor, group_size: int | None, dtype: torch.dtype
+    ) -> Tensor:
+        """The values in `dtype`; what they are made of is kept for the way back."""
+        found = nearest_values(weight, rounded, group_size)
+        ctx.save_for_backward(found.index, *found.choices)
+        ctx.dtype, ctx.scale_shape, ctx.group_size = weight.dtype, scale.shape, group_size
+        return found.values.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        """The incoming gradient, unchanged, and the sum of code times gradient over the weights of each scale."""
+        index, *choices = ctx.saved_tensors
+        (gradient,) = gradients
+        planes, by_scale = ctx.scale_shape[0], None
+        if ctx.needs_input_grad[1]:
+            rows, width = gradient.shape
+            whole = torch.empty(planes, rows, ctx.scale_shape[2], device=gradient.device)
+            for (part, groups), chosen in zip(equal_groups(width, ctx.group_size or width), choices, strict=True):
+                slope = gradient[:, part].reshape(chosen.shape[1], -1).float()
+                number = index[:, part].reshape(slope.shape).long()
+                by_value = slope.new_zeros(chosen.shape[1:]).scatter_add_(1, number, slope)
+                whole[:, :, groups] = (chosen * by_value).sum(dim=2).view(planes, rows, -1)
+            by_scale = whole.sum_to_size(ctx.scale_shape)
+        return gradient.to(ctx.dtype), by_scale, None, None, None
+
+
 def grid_ste(
     weight: Float[Tensor, "out in"],
     scale: Float32[Tensor, "planes rows groups"],
-    ternary: TernarySum,
+    rounded: Float32[Tensor, "planes rows groups"],
+    group_size: int | None,
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "out in"]:
-    """The value of `ternary` in `dtype`, with a gradient for the weight, unchanged, and for each scale.
+    """The sums of planes nearest to `weight`, in `dtype`, with a gradient for it, unchanged, and for each scale.
 
-    A scale's gradient is the sum of code times gradient over its weights; the rounding of `ternary.scale` is passed
-    unchanged.
+    A scale's gradient is the sum of code times gradient over its weights.
+
+    Args:
+        weight: finite values.
+        scale: what the gradient is for.
+        rounded: the scales as they are stored, which make the grid; their rounding is passed unchanged.
+        group_size: input features that share a scale; None for one scale a row.
+        dtype: of the result; None takes the weight's.
     """
-    width = ternary.codes.shape[2]
-    exact: Tensor = _StraightThrough.apply(scale, ternary.scale)  # type: ignore[no-untyped-call]
-    value = sum_planes(ternary.codes, per_weight(exact, ternary.group_size, width))
-    result: Tensor = _StraightThrough.apply(weight, value.to(dtype or weight.dtype))  # type: ignore[no-untyped-call]
+    options = (rounded, group_size, dtype or weight.dtype)
+    result: Tensor = _GridStraightThrough.apply(weight, scale, *options)  # type: ignore[no-untyped-call]
     return result
 
 

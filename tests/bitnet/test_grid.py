@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from bitnet.grid import fit_scales, grid, least_squares, nearest_codes, within_cells
-from bitnet.ternary import TernarySum
+from bitnet.grid import fit_scales, grid, least_squares, nearest_codes, nearest_values, within_cells
+from bitnet.ternary import TernarySum, equal_groups
 
 
 def brute_force(weight, scales):
@@ -39,6 +39,22 @@ def test_nearest_codes_follow_the_groups(group_size):
         distance = brute_force(weight[:, part], scale[:, :, group])
         torch.testing.assert_close((weight[:, part] - value).abs(), distance)
     assert not codes[1, 2].any()
+
+
+@pytest.mark.parametrize("planes", [1, 2, 3])
+@pytest.mark.parametrize("group_size", [None, 16, 7])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_nearest_values_are_those_of_the_nearest_codes(planes, group_size, rows):
+    generator = torch.Generator().manual_seed(planes)
+    weight = torch.randn(5, 40, generator=generator)
+    scale = torch.rand(planes, rows, -(-40 // (group_size or 40)), generator=generator)
+    scale[-1, 0] = 0.0
+    found, codes = nearest_values(weight, scale, group_size), nearest_codes(weight, scale, group_size)
+    assert torch.equal(found.values, TernarySum(codes, scale, group_size).dequantize())
+    for (part, _), choices in zip(equal_groups(40, group_size or 40), found.choices, strict=True):
+        number = found.index[:, part].reshape(choices.shape[1], -1).long()
+        chosen = choices.gather(2, number.expand(planes, -1, -1))
+        assert torch.equal(chosen.reshape(planes, 5, -1), codes[:, :, part])
 
 
 def test_nearest_codes_with_one_row_of_scales_for_all():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bitnet.grid import nearest_codes
 from bitnet.quantizer import (
     TernaryWeight,
     activation_ste,
@@ -64,14 +65,15 @@ def test_what_is_not_said_is_the_optimal_rule_by_channel_in_groups_of_128_above_
 
 
 @pytest.mark.parametrize("group_size", [None, 4])
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("dtype", [None, torch.float64])
-def test_a_grid_passes_gradients_to_the_weight_and_to_every_scale(group_size: int | None, dtype) -> None:
+def test_a_grid_passes_gradients_to_the_weight_and_to_every_scale(group_size: int | None, rows: int, dtype) -> None:
     weight = gaussian(3, 6).requires_grad_()
-    codes = torch.randint(-1, 2, (2, 3, 6), dtype=torch.int8, generator=torch.Generator().manual_seed(1))
     groups = 1 if group_size is None else 2
-    scale = gaussian(2, 3, groups, seed=2).abs().requires_grad_()
-    stored = TernarySum(codes, scale.detach().half().float(), group_size)
-    value = grid_ste(weight, scale, stored, dtype)
+    scale = gaussian(2, rows, groups, seed=2).abs().requires_grad_()
+    rounded = scale.detach().half().float()
+    stored = TernarySum(nearest_codes(weight, rounded, group_size), rounded, group_size)
+    value = grid_ste(weight, scale, rounded, group_size, dtype)
     assert value.dtype == (dtype or torch.float32)
     assert torch.equal(value, stored.dequantize(value.dtype))
     gradient = gaussian(3, 6, seed=3)
@@ -81,14 +83,32 @@ def test_a_grid_passes_gradients_to_the_weight_and_to_every_scale(group_size: in
     assert torch.equal(weight.grad, gradient)
     parts = [slice(0, 6)] if group_size is None else [slice(0, 4), slice(4, 6)]
     for plane, (group, columns) in itertools.product(range(2), enumerate(parts)):
-        expected = (codes[plane, :, columns] * gradient[:, columns]).sum(dim=1)
-        torch.testing.assert_close(scale.grad[plane, :, group], expected)
+        expected = (stored.codes[plane, :, columns] * gradient[:, columns]).sum(dim=1)
+        torch.testing.assert_close(
+            scale.grad[plane, :, group], expected if rows == 3 else expected.sum(0, keepdim=True)
+        )
+
+
+def test_a_plane_without_a_scale_gets_no_gradient() -> None:
+    scale = torch.tensor([[[0.3]], [[0.0]]]).requires_grad_()
+    weight = gaussian(4, 20).requires_grad_()
+    grid_ste(weight, scale, scale.detach(), None).square().sum().backward()
+    assert scale.grad is not None
+    assert scale.grad[0] != 0
+    assert scale.grad[1] == 0
+
+
+def test_scales_that_are_not_trained_cost_nothing() -> None:
+    weight, scale = gaussian(4, 20).requires_grad_(), torch.full((2, 4, 1), 0.3)
+    value = grid_ste(weight, scale, scale, None)
+    value.sum().backward()
+    assert torch.equal(weight.grad, torch.ones(4, 20))
 
 
 def test_a_grid_of_half_precision_keeps_the_dtype_of_its_weight() -> None:
     weight = gaussian(2, 4).bfloat16().requires_grad_()
     ternary = quantize_planes(weight.detach(), 2)
-    value = grid_ste(weight, ternary.scale.clone().requires_grad_(), ternary)
+    value = grid_ste(weight, ternary.scale.clone().requires_grad_(), ternary.scale, ternary.group_size)
     assert value.dtype == torch.bfloat16
     assert weight_ste(weight, ternary).dtype == torch.bfloat16
     value.sum().backward()
