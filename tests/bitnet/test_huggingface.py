@@ -5,11 +5,11 @@ import re
 import gguf
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 from transformers.utils import logging
 
 from bitnet.errors import BitnetError
-from bitnet.huggingface import load_folder, load_gguf, quiet, save_folder
+from bitnet.huggingface import load_folder, load_gguf, quiet, save_folder, save_tokenizer
 from tests.bitnet.small_gguf import write_gguf
 from tests.bitnet.small_models import ARCHITECTURES, small_model, small_tokenizer
 
@@ -65,6 +65,18 @@ def test_a_float16_folder_is_widened(tmp_path):
     assert loaded.dtype == torch.float32
     for stored, parameter in zip(small_model("llama").parameters(), loaded.parameters(), strict=True):
         assert torch.equal(parameter, stored.half().float())
+
+
+def test_a_tokenizer_is_written_without_spaces_between_its_parts(tmp_path):
+    tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    before = file.read_bytes()
+    save_tokenizer(tokenizer, tmp_path)
+    assert json.loads(file.read_bytes()) == json.loads(before)
+    assert len(file.read_bytes()) < 0.7 * len(before)
+    text = "Grüße, 世界: the cat sat"
+    assert AutoTokenizer.from_pretrained(tmp_path).encode(text) == tokenizer.encode(text)
 
 
 def test_loading_says_nothing(folder, gguf_file, capfd):
