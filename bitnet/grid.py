@@ -33,9 +33,9 @@ class Grid(NamedTuple):
 
     def nearest(self, weight: Float32[Tensor, "rows n"]) -> Int64[Tensor, "rows n"]:
         """Index of the value nearest to each weight; of two equally near the smaller one."""
-        return self.index(weight).long()
+        return self.position(weight).long()
 
-    def index(self, weight: Float32[Tensor, "rows n"]) -> UInt8[Tensor, "rows n"]:
+    def position(self, weight: Float32[Tensor, "rows n"]) -> UInt8[Tensor, "rows n"]:
         """`nearest` in an eighth of the memory."""
         if weight.shape[1] < _FEW:
             return torch.searchsorted(self.bounds, weight.contiguous()).to(torch.uint8)
@@ -115,12 +115,12 @@ def least_squares(
 class NearestValues(NamedTuple):
     """The values of a sum of planes that are nearest to a weight.
 
-    `index` is the number of each value among the values of its group, and `choices` has the codes behind those, for the
+    `position` is the number of each value among the values of its group, and `choices` has the codes behind those, for the
     groups of each part of `bitnet.ternary.equal_groups`.
     """
 
     values: Float32[Tensor, "out in"]
-    index: UInt8[Tensor, "out in"]
+    position: UInt8[Tensor, "out in"]
     choices: tuple[Int8[Tensor, "planes groups values"], ...]
 
 
@@ -136,17 +136,17 @@ def nearest_values(
     """
     rows, width = weight.shape
     values = torch.empty(rows, width, device=weight.device)
-    index = torch.empty(rows, width, dtype=torch.uint8, device=weight.device)
+    position = torch.empty(rows, width, dtype=torch.uint8, device=weight.device)
     choices = []
     for part, groups in equal_groups(width, group_size or width):
         scales = scale[:, :, groups].expand(-1, rows, -1).reshape(len(scale), -1)
         found = grid(scales)
-        below = found.index(weight[:, part].float().reshape(scales.shape[1], -1))
+        below = found.position(weight[:, part].float().reshape(scales.shape[1], -1))
         chosen = found.choices(len(scale)) * (scales != 0).unsqueeze(2)
         values[:, part] = sum_planes(chosen, scales.unsqueeze(2)).gather(1, below.long()).view(rows, -1)
-        index[:, part] = below.view(rows, -1)
+        position[:, part] = below.view(rows, -1)
         choices.append(chosen)
-    return NearestValues(values, index, tuple(choices))
+    return NearestValues(values, position, tuple(choices))
 
 
 def nearest_codes(

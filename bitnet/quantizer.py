@@ -272,18 +272,17 @@ def quantize_activation(
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward `quantized`, backward the identity to `latent` (Bengio et al. 2013), and to `quantized` if it asks."""
+    """Forward `quantized`, backward the identity to `latent` (Bengio et al. 2013)."""
 
     @staticmethod
-    def forward(ctx: Any, latent: Tensor, quantized: Tensor) -> Tensor:
-        """Value of `quantized`; the dtype of `latent` is kept for the way back."""
-        ctx.dtype = latent.dtype
+    def forward(_: Any, latent: Tensor, quantized: Tensor) -> Tensor:  # noqa: ARG004
+        """Value of `quantized`."""
         return quantized.view_as(quantized)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None]:
-        """The incoming gradient, unchanged."""
-        return gradients[0].to(ctx.dtype), gradients[0] if ctx.needs_input_grad[1] else None
+    def backward(_: Any, *gradients: Any) -> tuple[Tensor, None]:
+        """The incoming gradient, unchanged; autograd gives it the dtype of `latent`."""
+        return gradients[0], None
 
 
 def weight_ste(
@@ -304,26 +303,25 @@ class _GridStraightThrough(torch.autograd.Function):
     ) -> Tensor:
         """The values in `dtype`; what they are made of is kept for the way back."""
         found = nearest_values(weight, rounded, group_size)
-        ctx.save_for_backward(found.index, *found.choices)
-        ctx.dtype, ctx.scale_shape, ctx.group_size = weight.dtype, scale.shape, group_size
+        ctx.save_for_backward(found.position, *found.choices)
+        ctx.scale_shape, ctx.group_size = scale.shape, group_size
         return found.values.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         """The incoming gradient, unchanged, and the sum of code times gradient over the weights of each scale."""
-        index, *choices = ctx.saved_tensors
+        position, *choices = ctx.saved_tensors
         (gradient,) = gradients
-        planes, by_scale = ctx.scale_shape[0], None
-        if ctx.needs_input_grad[1]:
-            rows, width = gradient.shape
-            whole = torch.empty(planes, rows, ctx.scale_shape[2], device=gradient.device)
-            for (part, groups), chosen in zip(equal_groups(width, ctx.group_size or width), choices, strict=True):
-                slope = gradient[:, part].reshape(chosen.shape[1], -1).float()
-                number = index[:, part].reshape(slope.shape).long()
-                by_value = slope.new_zeros(chosen.shape[1:]).scatter_add_(1, number, slope)
-                whole[:, :, groups] = (chosen * by_value).sum(dim=2).view(planes, rows, -1)
-            by_scale = whole.sum_to_size(ctx.scale_shape)
-        return gradient.to(ctx.dtype), by_scale, None, None, None
+        if not ctx.needs_input_grad[1]:
+            return gradient, None, None, None, None
+        (rows, width), parts = gradient.shape, []
+        for number, (part, _) in enumerate(equal_groups(width, ctx.group_size or width)):
+            chosen = choices[number]
+            slope = gradient[:, part].reshape(chosen.shape[1], -1).float()
+            value = position[:, part].reshape(slope.shape).long()
+            by_value = slope.new_zeros(chosen.shape[1:]).scatter_add_(1, value, slope)
+            parts.append((chosen * by_value).sum(dim=2).view(len(chosen), rows, -1))
+        return gradient, torch.cat(parts, dim=2).sum_to_size(ctx.scale_shape), None, None, None
 
 
 def grid_ste(

@@ -52,7 +52,7 @@ def test_nearest_values_are_those_of_the_nearest_codes(planes, group_size, rows)
     found, codes = nearest_values(weight, scale, group_size), nearest_codes(weight, scale, group_size)
     assert torch.equal(found.values, TernarySum(codes, scale, group_size).dequantize())
     for (part, _), choices in zip(equal_groups(40, group_size or 40), found.choices, strict=True):
-        number = found.index[:, part].reshape(choices.shape[1], -1).long()
+        number = found.position[:, part].reshape(choices.shape[1], -1).long()
         chosen = choices.gather(2, number.expand(planes, -1, -1))
         assert torch.equal(chosen.reshape(planes, 5, -1), codes[:, :, part])
 

@@ -68,20 +68,20 @@ def test_what_is_not_said_is_the_optimal_rule_by_channel_in_groups_of_128_above_
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("dtype", [None, torch.float64])
 def test_a_grid_passes_gradients_to_the_weight_and_to_every_scale(group_size: int | None, rows: int, dtype) -> None:
-    weight = gaussian(3, 6).requires_grad_()
-    groups = 1 if group_size is None else 2
+    weight = gaussian(3, 10).requires_grad_()
+    groups = 1 if group_size is None else 3
     scale = gaussian(2, rows, groups, seed=2).abs().requires_grad_()
     rounded = scale.detach().half().float()
     stored = TernarySum(nearest_codes(weight, rounded, group_size), rounded, group_size)
     value = grid_ste(weight, scale, rounded, group_size, dtype)
     assert value.dtype == (dtype or torch.float32)
     assert torch.equal(value, stored.dequantize(value.dtype))
-    gradient = gaussian(3, 6, seed=3)
+    gradient = gaussian(3, 10, seed=3)
     value.backward(gradient.to(value.dtype))
     assert weight.grad is not None
     assert scale.grad is not None
     assert torch.equal(weight.grad, gradient)
-    parts = [slice(0, 6)] if group_size is None else [slice(0, 4), slice(4, 6)]
+    parts = [slice(0, 10)] if group_size is None else [slice(0, 4), slice(4, 8), slice(8, 10)]
     for plane, (group, columns) in itertools.product(range(2), enumerate(parts)):
         expected = (stored.codes[plane, :, columns] * gradient[:, columns]).sum(dim=1)
         torch.testing.assert_close(
