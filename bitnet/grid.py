@@ -115,8 +115,8 @@ def least_squares(
 class NearestValues(NamedTuple):
     """The values of a sum of planes that are nearest to a weight.
 
-    `position` is the number of each value among the values of its group, and `choices` has the codes behind those, for the
-    groups of each part of `bitnet.ternary.equal_groups`.
+    `position` is the number of each value among the values of its group, and `choices` has the codes behind those, for
+    the groups of each part of `bitnet.ternary.equal_groups`.
     """
 
     values: Float32[Tensor, "out in"]
