@@ -31,10 +31,10 @@ ONE_PLANE = {"compensation_source": "text", "compensation_samples": "48", "group
 RECOVERS_ONE_PLANE = {
     "fine_tune_lr": "3e-4",
     "fine_tune_batch_size": "2",
-    "fine_tune_steps": "450",
+    "fine_tune_steps": "350",
     "fine_tune_budget": "null",
 }
-"""Some 45 minutes of one core."""
+"""Some 35 minutes of one core."""
 
 
 class BitnetModels:
