@@ -81,7 +81,7 @@ def test_a_model_above_tiny_is_compensated_where_no_rule_was_chosen() -> None:
 def test_a_limit_of_time_decides_where_to_begin_and_how_long_to_recover() -> None:
     hour = Phase4Config(max_minutes=60.0).resolved(10**8)
     assert {name: getattr(hour, name) for name in WITHIN_MINUTES} == WITHIN_MINUTES
-    assert hour.fine_tune_budget == pytest.approx(1.14e14)
+    assert hour.fine_tune_budget == pytest.approx(1.44e14)
     assert hour.resolved(10**8) == hour
     assert Phase4Config(max_minutes=60.0).resolved(10**6).starting_bits is None
     assert Phase4Config(max_minutes=60.0, planes=1).resolved(10**8).starting_bits is None
