@@ -81,9 +81,9 @@ COMPENSATED: Mapping[str, Any] = MappingProxyType(
 #: Planes of these models: where `starting_bits` or the fallback chain may add some it starts lower, to end with fewer
 #: bits.
 PLANES, PLANES_BEFORE_FALLBACKS = 3, 1
-#: How these models are compressed within `max_minutes`: to the compression target, which on SmolLM2-135M leaves 3.3 bits
-#: a weight beside tables of 6 bits. So few bits take compensation that reads more, and text of both kinds; many small
-#: steps of recovery do more than few large ones.
+#: How these models are compressed within `max_minutes`: to the compression target, which on SmolLM2-135M leaves 3.3
+#: bits a weight beside tables of 6 bits. So few bits take compensation that reads more, and text of both kinds; many
+#: small steps of recovery do more than few large ones.
 WITHIN_MINUTES: Mapping[str, Any] = MappingProxyType(
     {
         "starting_bits": 3.25,
