@@ -52,6 +52,7 @@ def test_a_head_of_six_bits_makes_up_for_its_error(texts, tmp_path, architecture
     whole = finish(model, tmp_path / "whole", **settings, embedding_dtype="float32")
     made = finish(model, tmp_path / "made", **settings, embedding_dtype="int6")
     trained = finish(model, tmp_path / "trained", **{**settings, "fine_tune_steps": 2}, embedding_dtype="int6")
+    assert made.result.verification.reproduced
     head, other, given = (x.written.model.get_output_embeddings().weight for x in (made, trained, whole))
     assert torch.equal(head, other)
     nearest = decode_table(encode_table("head", given, "int6"), given.shape[1])
