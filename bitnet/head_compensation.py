@@ -55,7 +55,8 @@ def compensated_table(
         statistics: of what is multiplied by the rows.
         dtype: one of `bitnet.tables.CODE_LIMITS`.
     """
-    return torch.cat([_rounded(rows.float(), statistics, dtype) for rows in torch.split(table, _ROWS)])
+    made = torch.cat([_rounded(rows.float(), statistics, dtype) for rows in torch.split(table, _ROWS)])
+    return made + 0.0  # a code has no negative zero
 
 
 def _rounded(

@@ -29,7 +29,8 @@ def statistics(inputs):
 @pytest.mark.parametrize("dtype", ["int6", "int8"])
 def test_the_values_are_stored_as_they_are(table, inputs, dtype):
     made = compensated_table(table, statistics(inputs), dtype)
-    assert torch.equal(decode_table(encode_table("t", made, dtype), 70), made)
+    stored = decode_table(encode_table("t", made, dtype), 70)
+    assert torch.equal(stored.view(torch.int32), made.view(torch.int32))  # zeros have a sign
 
 
 def test_the_outputs_are_nearer_than_those_of_the_nearest_codes(table, inputs):
