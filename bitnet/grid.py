@@ -127,7 +127,7 @@ class NearestValues(NamedTuple):
 def nearest_values(
     weight: Float[Tensor, "out in"], scale: Float32[Tensor, "planes rows groups"], group_size: int | None
 ) -> NearestValues:
-    """The values of `TernarySum(nearest_codes(...), ...)` to the last bit, in a fifth of the time.
+    """The values of `TernarySum(nearest_codes(...), ...)` to the last bit, without the codes of every weight.
 
     Args:
         weight: finite values.

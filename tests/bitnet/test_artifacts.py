@@ -86,20 +86,14 @@ def test_the_file_holds_codes_scales_and_the_tied_table_once(stored):
     assert not any(key.startswith("lm_head") or key.endswith("proj.weight") for key in tensors)
 
 
-def test_int8_tables_are_codes_with_a_scale_per_row(tmp_path):
-    save_packed(packed_model("qwen2", embedding_dtype="int8"), small_tokenizer(), tmp_path)
+@pytest.mark.parametrize(("dtype", "stored", "width"), [("int8", torch.int8, 32), ("int6", torch.uint8, 24)])
+def test_tables_in_codes_have_a_scale_per_row(tmp_path, dtype, stored, width):
+    save_packed(packed_model("qwen2", embedding_dtype=dtype), small_tokenizer(), tmp_path)
     tensors = load_file(tmp_path / TENSORS)
     for name in ("model.embed_tokens", "lm_head"):
-        assert tensors[f"{name}.codes"].dtype == torch.int8
+        assert tensors[f"{name}.codes"].dtype == stored
+        assert tensors[f"{name}.codes"].shape == (288, width)
         assert tensors[f"{name}.scale"].shape == (288, 1)
-
-
-def test_int6_tables_take_three_quarters_of_the_bytes(tmp_path):
-    save_packed(packed_model("qwen2", embedding_dtype="int6"), small_tokenizer(), tmp_path)
-    tensors = load_file(tmp_path / TENSORS)
-    for name in ("model.embed_tokens", "lm_head"):
-        assert tensors[f"{name}.codes"].dtype == torch.uint8
-        assert tensors[f"{name}.codes"].shape == (288, 24)
 
 
 def test_the_trainable_form_of_the_folder_gives_its_logits(stored):
